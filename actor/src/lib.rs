@@ -1,0 +1,3 @@
+//! The actor process: environments, the act loop, features, and the recorder.
+
+pub mod env;

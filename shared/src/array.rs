@@ -1,0 +1,121 @@
+//! Plain arrays of numbers: what environments return, actors record, replay stores and messages carry.
+
+use bytemuck::Pod;
+use candle_core::{Device, Tensor};
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+/// Element types of an [`Array`]. Little-endian in memory and on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DType {
+    /// Bytes: pixels, and flags as 0 or 1.
+    U8,
+    /// Discrete values.
+    I32,
+    /// Counters, such as the snapshot version that acted.
+    U64,
+    /// Features of the frozen encoder, as recorded.
+    F16,
+    /// Everything else.
+    F32,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::U8 => 1,
+            DType::F16 => 2,
+            DType::I32 | DType::F32 => 4,
+            DType::U64 => 8,
+        }
+    }
+}
+
+/// A dense row-major array as bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Array {
+    /// Element type.
+    pub dtype: DType,
+    /// Shape, outermost axis first.
+    pub shape: Vec<usize>,
+    /// Little-endian elements; `shape.product() * dtype.size()` bytes.
+    pub bytes: Vec<u8>,
+}
+
+macro_rules! constructor {
+    ($name:ident, $ty:ty, $dtype:expr) => {
+        /// An array of this element type; panics if the number of values does not match the shape.
+        pub fn $name(shape: &[usize], values: &[$ty]) -> Self {
+            assert_eq!(
+                shape.iter().product::<usize>(),
+                values.len(),
+                "array shape {shape:?} does not hold {} values",
+                values.len()
+            );
+            Self { dtype: $dtype, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values).to_vec() }
+        }
+    };
+}
+
+impl Array {
+    constructor!(u8, u8, DType::U8);
+    constructor!(i32, i32, DType::I32);
+    constructor!(u64, u64, DType::U64);
+    constructor!(f16, f16, DType::F16);
+    constructor!(f32, f32, DType::F32);
+
+    /// A flag: a scalar 0 or 1.
+    pub fn flag(value: bool) -> Self {
+        Self::u8(&[], &[value as u8])
+    }
+
+    /// A scalar float.
+    pub fn scalar(value: f32) -> Self {
+        Self::f32(&[], &[value])
+    }
+
+    /// Zeros of a shape.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Self {
+        Self { dtype, shape: shape.to_vec(), bytes: vec![0; shape.iter().product::<usize>() * dtype.size()] }
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Elements as their own type; copies, since the bytes need not be aligned. Panics if `T` is not the element type's size.
+    pub fn values<T: Pod>(&self) -> Vec<T> {
+        assert_eq!(size_of::<T>(), self.dtype.size(), "wrong element type for {:?}", self.dtype);
+        bytemuck::allocation::pod_collect_to_vec(&self.bytes)
+    }
+
+    /// Elements of any type as floats.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self.dtype {
+            DType::U8 => self.bytes.iter().map(|&x| x as f32).collect(),
+            DType::I32 => self.values::<i32>().into_iter().map(|x| x as f32).collect(),
+            DType::U64 => self.values::<u64>().into_iter().map(|x| x as f32).collect(),
+            DType::F16 => self.values::<f16>().into_iter().map(f16::to_f32).collect(),
+            DType::F32 => self.values(),
+        }
+    }
+
+    /// The array as a float32 tensor on the CPU.
+    pub fn to_tensor(&self) -> candle_core::Result<Tensor> {
+        Tensor::from_vec(self.to_f32(), self.shape.as_slice(), &Device::Cpu)
+    }
+
+    /// Stack arrays of one shape and type along a new first axis; panics if they differ.
+    pub fn stack(items: &[&Array]) -> Self {
+        let first = items.first().expect("stack needs at least one array");
+        let mut bytes = Vec::with_capacity(first.bytes.len() * items.len());
+        for item in items {
+            assert!(item.dtype == first.dtype && item.shape == first.shape, "stack of unlike arrays");
+            bytes.extend_from_slice(&item.bytes);
+        }
+        let shape = std::iter::once(items.len()).chain(first.shape.iter().copied()).collect();
+        Self { dtype: first.dtype, shape, bytes }
+    }
+}

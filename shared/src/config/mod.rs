@@ -1,0 +1,151 @@
+//! One typed tree of options: defaults, then preset files, then `--set`.
+
+mod agent;
+mod tree;
+
+use serde::{Deserialize, Serialize};
+
+pub use agent::*;
+pub use tree::*;
+
+/// Everything a run can be told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Config {
+    pub run: RunConfig,
+    pub env: EnvConfig,
+    pub vit: VitConfig,
+    pub actor: ActorConfig,
+    pub replay: ReplayConfig,
+    pub sync: SyncConfig,
+    pub checkpoint: CheckpointConfig,
+    pub log: LogConfig,
+    pub agent: AgentConfig,
+}
+
+/// The run as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct RunConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// End after this many environment steps, over all actors and resumes (0: no end).
+    pub steps: u64,
+    /// End after this many minutes of this process (0: no end).
+    pub minutes: f64,
+    /// Replayed steps trained on per environment step.
+    pub train_ratio: f64,
+    /// Threads of the learner's kernels (0: all cores).
+    pub learner_threads: usize,
+}
+
+/// The environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct EnvConfig {
+    /// `catch`, `cartpole_swingup` or `dummy`.
+    pub task: String,
+    /// What the agent observes: `pixels`, `vector` or `both`.
+    pub observe: String,
+    /// Height and width of frames, in pixels.
+    pub size: [usize; 2],
+    /// How often each action is repeated.
+    pub repeat: usize,
+    /// Longest episode, in agent steps (0: the task's own limit).
+    pub time_limit: usize,
+}
+
+/// The frozen Vision Transformer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct VitConfig {
+    /// Short name (`dinov2-small`) or path of the weights; empty: images go to the convolutional encoder.
+    pub weights: String,
+    /// `pretrained`, or as controls `random` (untrained weights) or `zero` (features replaced by zeros).
+    pub features: String,
+    /// Block whose output is used, from 0; -1: the last.
+    pub block: i64,
+    /// `cls`, `mean` or `grid`.
+    pub pool: String,
+    /// Side of the pooled grid when `pool = "grid"` (0: one cell per patch).
+    pub grid: usize,
+    /// Principal components kept per pooled feature (0: all numbers, standardised only).
+    pub reduce: usize,
+    /// Calibration frames from random actions that mean, deviation and components are computed on.
+    pub calibration: usize,
+    /// What the decoder predicts: `features`, `image` or `both`.
+    pub decode: String,
+}
+
+/// Actor processes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ActorConfig {
+    /// Number of actor processes.
+    pub count: usize,
+    /// Environments in each.
+    pub envs: usize,
+    /// Threads of the kernels in each.
+    pub threads: usize,
+    /// Steps per chunk sent to the learner.
+    pub chunk: usize,
+    /// Restarts of one actor within a minute before the run is ended.
+    pub max_restarts: usize,
+}
+
+/// Replay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ReplayConfig {
+    /// Cap, in steps.
+    pub size: usize,
+    /// Cap, in GiB of memory; whichever comes first.
+    pub gib: f64,
+    /// Newest steps are trained on at least once.
+    pub online: bool,
+    /// Steps per chunk file.
+    pub chunksize: usize,
+}
+
+/// Publishing of policy snapshots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SyncConfig {
+    /// Updates between two published snapshots.
+    pub publish_every: u64,
+    /// An actor waits rather than act on weights older than this many updates (0: never).
+    pub max_lag_updates: u64,
+    /// Chunks an actor may have under way without an answer.
+    pub credits: usize,
+    /// Seconds within which a started process must have joined.
+    pub join_timeout: f64,
+}
+
+/// Checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct CheckpointConfig {
+    /// Seconds between two.
+    pub every: f64,
+    /// How many complete ones are kept.
+    pub keep: usize,
+}
+
+/// What is reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LogConfig {
+    /// Seconds between two records in `metrics.jsonl`.
+    pub every: f64,
+    /// Seconds between two heartbeat lines when the output is not a terminal.
+    pub heartbeat: f64,
+}

@@ -1,0 +1,1 @@
+//! Reading, overriding and checking the tree.
