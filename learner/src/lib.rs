@@ -2,5 +2,7 @@
 
 pub mod agent;
 pub mod dreamer;
+mod durable;
+pub mod limiter;
 pub mod optim;
 pub mod replay;
