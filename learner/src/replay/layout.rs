@@ -99,7 +99,8 @@ impl Layout {
                 return Err(refuse(stream, &column.key, message));
             }
             if Some(array.bytes.len()) != steps.checked_mul(column.width()) {
-                let message = format!("holds {} bytes, its shape {:?} needs more or fewer", array.bytes.len(), array.shape);
+                let message =
+                    format!("holds {} bytes, its shape {:?} needs more or fewer", array.bytes.len(), array.shape);
                 return Err(refuse(stream, &column.key, message));
             }
         }

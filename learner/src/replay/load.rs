@@ -125,7 +125,13 @@ fn read_block(layout: &Layout, dir: &Path, record: &BlockRecord) -> Result<Block
     Ok(Block { first: record.first, len: record.len, parts })
 }
 
-fn read_part(layout: &Layout, part: usize, dir: &Path, len: usize, saved: &PartRecord) -> Result<Vec<Vec<u8>>, FileError> {
+fn read_part(
+    layout: &Layout,
+    part: usize,
+    dir: &Path,
+    len: usize,
+    saved: &PartRecord,
+) -> Result<Vec<Vec<u8>>, FileError> {
     let path = dir.join(&saved.file);
     let mut arrays = durable::decode(&path, &durable::read_checked(&path, &saved.digest)?)?;
     let column = |column: &super::Column| {
@@ -134,7 +140,8 @@ fn read_part(layout: &Layout, part: usize, dir: &Path, len: usize, saved: &PartR
             a.dtype == column.dtype && a.shape.first() == Some(&len) && a.shape[1..] == column.shape[..]
         };
         let array = array.filter(fits);
-        let reason = || format!("column {:?} is not {:?} with {len} steps of {:?}", column.key, column.dtype, column.shape);
+        let reason =
+            || format!("column {:?} is not {:?} with {len} steps of {:?}", column.key, column.dtype, column.shape);
         array.map(|a| a.bytes).ok_or_else(|| FileError::damaged(&path, reason()))
     };
     layout.part(part).map(column).collect()

@@ -39,7 +39,13 @@ impl Forecast {
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        write!(f, "replay: {} bytes a step, {:.2} GiB when full ({} items)", self.step_bytes, gib(self.bytes), self.items)?;
+        write!(
+            f,
+            "replay: {} bytes a step, {:.2} GiB when full ({} items)",
+            self.step_bytes,
+            gib(self.bytes),
+            self.items
+        )?;
         match self.machine {
             Some(machine) if !self.fits() => write!(
                 f,

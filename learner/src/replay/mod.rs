@@ -14,7 +14,7 @@ mod save;
 mod store;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,13 @@ pub struct Stats {
 impl Replay {
     /// Empty. `length`: steps of one item, `consec * T + context`; `context`: steps before the first trained one;
     /// `dir`: folder of its files, created by the first save.
-    pub fn new(config: &ReplayConfig, length: usize, context: usize, seed: u64, dir: &Path) -> Result<Self, ReplayError> {
+    pub fn new(
+        config: &ReplayConfig,
+        length: usize,
+        context: usize,
+        seed: u64,
+        dir: &Path,
+    ) -> Result<Self, ReplayError> {
         let store = store::Store::new(config, length, context, seed)?;
         Ok(Self { store: Mutex::new(store), dir: dir.to_path_buf() })
     }

@@ -36,7 +36,8 @@ impl Replay {
         let mut store = self.store.lock();
         store.saves += 1;
         let mut jobs = Vec::new();
-        let streams = store.streams.iter().enumerate().map(|(i, (id, s))| record(&store, i, *id, s, &mut jobs)).collect();
+        let streams =
+            store.streams.iter().enumerate().map(|(i, (id, s))| record(&store, i, *id, s, &mut jobs)).collect();
         let index: BTreeMap<_, _> = store.streams.keys().enumerate().map(|(i, id)| (*id, i)).collect();
         let manifest = Manifest {
             length: store.length,
@@ -96,13 +97,7 @@ fn record(store: &Store, index: usize, id: StreamId, stream: &Stream, jobs: &mut
         let parts = (0..block.parts.len()).map(|part| part_record(store.saves, id, (index, at, part), block, jobs));
         BlockRecord { first: block.first, len: block.len, parts: parts.collect() }
     });
-    StreamRecord {
-        id,
-        next: stream.next,
-        next_item: stream.next_item,
-        closed: stream.closed,
-        blocks: blocks.collect(),
-    }
+    StreamRecord { id, next: stream.next, next_item: stream.next_item, closed: stream.closed, blocks: blocks.collect() }
 }
 
 fn part_record(saves: u64, id: StreamId, at: (usize, usize, usize), block: &Block, jobs: &mut Vec<Job>) -> PartRecord {
@@ -145,7 +140,7 @@ fn runs<'a>(items: impl Iterator<Item = &'a Item>, index: &BTreeMap<StreamId, us
 }
 
 /// Delete files of a replay folder that no kept manifest names; returns those deleted.
-/// Not to be called while a save is being written: its files are named by no manifest yet.
+/// For a start, before anything is saved: the files of a save under way are named by no manifest yet.
 pub fn sweep(dir: &Path, keep: &BTreeSet<String>) -> Result<Vec<PathBuf>, FileError> {
     if !dir.exists() {
         return Ok(Vec::new());

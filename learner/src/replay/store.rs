@@ -243,7 +243,12 @@ impl Store {
     }
 
     /// Place, bytes per step and number of steps of latents that fit the stored column.
-    fn latent(&self, key: &'static str, ids: &[StepId], array: &Array) -> Result<((usize, usize), usize, usize), ReplayError> {
+    fn latent(
+        &self,
+        key: &'static str,
+        ids: &[StepId],
+        array: &Array,
+    ) -> Result<((usize, usize), usize, usize), ReplayError> {
         let refuse = |message: String| ReplayError::Latents { key, message };
         let layout = self.layout.as_ref().ok_or_else(|| refuse("replay is empty".into()))?;
         let index = layout.find(key).ok_or_else(|| refuse("actors recorded no such column".into()))?;
