@@ -3,7 +3,7 @@
 pub mod agent;
 pub mod checkpoint;
 pub mod dreamer;
-mod durable;
+pub mod durable;
 pub mod limiter;
 pub mod optim;
 pub mod replay;

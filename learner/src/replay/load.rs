@@ -116,11 +116,11 @@ fn restore_stream(
 
 fn read_block(layout: &Layout, dir: &Path, record: &BlockRecord) -> Result<Block, FileError> {
     let mut parts: [Part; PARTS] = Default::default();
-    for (index, (part, saved)) in parts.iter_mut().zip(&record.parts).enumerate() {
-        if layout.part(index).next().is_some() {
-            part.columns = Arc::new(read_part(layout, index, dir, record.len, saved)?);
-            part.saved = Some((part.version, saved.clone()));
-        }
+    for (index, part) in parts.iter_mut().enumerate().filter(|(index, _)| layout.part(*index).next().is_some()) {
+        let missing = || FileError::damaged(dir, format!("no file is listed for steps from {} on", record.first));
+        let saved = record.parts.get(index).ok_or_else(missing)?;
+        part.columns = Arc::new(read_part(layout, index, dir, record.len, saved)?);
+        part.saved = Some((part.version, saved.clone()));
     }
     Ok(Block { first: record.first, len: record.len, parts })
 }

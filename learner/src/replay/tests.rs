@@ -231,6 +231,18 @@ fn a_manifest_of_another_configuration_or_edited_is_refused() {
     assert!(matches!(load(dir.path(), &edited, Damaged::Refuse), Err(ReplayError::Manifest { .. })));
 }
 
+#[test]
+fn an_empty_replay_says_what_it_waits_for_and_can_be_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = replay(&config(), dir.path());
+    let (restored, _) = load(dir.path(), &empty.save().unwrap(), Damaged::Refuse).unwrap();
+    restored.insert(&chunk(stream(0), 0, LENGTH - 1)).unwrap();
+    let error = restored.sample(1).unwrap_err().to_string();
+    assert!(error.contains("4 steps are stored") && error.contains("needs 5"), "{error}");
+    restored.insert(&chunk(stream(0), LENGTH as u64 - 1, 1)).unwrap();
+    assert_eq!(restored.sample(1).unwrap().from_online, 1);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Insert { env: u32, len: usize },
