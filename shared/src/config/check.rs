@@ -91,7 +91,7 @@ impl Config {
     /// Four halvings by the convolutions: what is left must be whole, and from 3 to 16 pixels wide.
     fn check_image(&self, p: &mut Problems) {
         for side in self.env.size {
-            p.need(side % 16 == 0 && (48..=256).contains(&side), || {
+            p.need(side.is_multiple_of(16) && (48..=256).contains(&side), || {
                 format!(
                     "`env.size` has {side}, must be a multiple of 16 from 48 to 256 where convolutions read or draw images \
                      (with `vit.weights` empty, or `vit.decode` image or both)"
@@ -128,10 +128,16 @@ impl AgentConfig {
             ("agent.report_length", self.report_length),
         ]);
         p.need(self.replay_context <= 1, || {
-            format!("`agent.replay_context` is {}, must be 0 or 1: latents are stored for one step", self.replay_context)
+            format!(
+                "`agent.replay_context` is {}, must be 0 or 1: latents are stored for one step",
+                self.replay_context
+            )
         });
         p.need(self.imag_last <= self.batch_length, || {
-            format!("`agent.imag_last` is {}, must be at most `agent.batch_length` ({})", self.imag_last, self.batch_length)
+            format!(
+                "`agent.imag_last` is {}, must be at most `agent.batch_length` ({})",
+                self.imag_last, self.batch_length
+            )
         });
         p.need(self.horizon > 1.0, || format!("`agent.horizon` is {}, must be above 1", self.horizon));
         p.one_of("agent.policy_dist_disc", &self.policy_dist_disc, &["categorical"]);
@@ -178,7 +184,10 @@ impl AgentConfig {
         let policy = &self.policy;
         shape("agent.policy", policy.units, [&policy.act, &policy.norm, &policy.winit], p);
         p.need(policy.minstd > 0.0 && policy.minstd <= policy.maxstd, || {
-            format!("`agent.policy.minstd` is {}, must be above 0 and at most maxstd ({})", policy.minstd, policy.maxstd)
+            format!(
+                "`agent.policy.minstd` is {}, must be above 0 and at most maxstd ({})",
+                policy.minstd, policy.maxstd
+            )
         });
     }
 }
@@ -211,7 +220,9 @@ impl RssmConfig {
 }
 
 fn divisible(key: &str, value: usize, by_key: &str, by: usize, p: &mut Problems) {
-    p.need(by > 0 && value % by == 0, || format!("`{key}` is {value}, must be a multiple of `{by_key}` ({by})"));
+    p.need(by > 0 && value.is_multiple_of(by), || {
+        format!("`{key}` is {value}, must be a multiple of `{by_key}` ({by})")
+    });
 }
 
 impl EncSimpleConfig {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::Config;
 use super::error::{ConfigError, nearest};
 use super::presets::{DEFAULTS, find};
-use super::Config;
 
 /// A value that is not the default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,9 @@ fn fit(old: &Value, new: Value, key: &str, origin: &str) -> Result<Value, Config
     };
     match (old, new) {
         (Value::Float(_), Value::Integer(new)) => Ok(Value::Float(new as f64)),
-        (Value::Integer(_), Value::Float(new)) if new.fract() == 0.0 && new.abs() < 9e15 => Ok(Value::Integer(new as i64)),
+        (Value::Integer(_), Value::Float(new)) if new.fract() == 0.0 && new.abs() < 9e15 => {
+            Ok(Value::Integer(new as i64))
+        }
         (Value::Array(items), Value::Array(new)) => {
             let Some(first) = items.first() else { return Ok(Value::Array(new)) };
             new.into_iter().map(|item| fit(first, item, key, origin)).collect::<Result<_, _>>().map(Value::Array)

@@ -58,7 +58,12 @@ pub const METRICS: &[Metric] = &[
     metric("lag/updates", "updates", Average::Spread, "updates since the snapshot that each actor holds"),
     metric("lag/seconds", "s", Average::Spread, "age of the snapshot that each actor holds"),
     metric("lag/ack_ms", "ms", Average::Spread, "from the offer of a snapshot until the actor holds it"),
-    metric("staleness/updates", "updates", Average::Spread, "update at training minus update that acted, per sampled step"),
+    metric(
+        "staleness/updates",
+        "updates",
+        Average::Spread,
+        "update at training minus update that acted, per sampled step",
+    ),
     metric("snapshot/version", "versions", Average::Last, "newest published version"),
     metric("snapshot/publish_ms", "ms", Average::Mean, "time to publish a snapshot"),
     metric("snapshot/bytes", "bytes", Average::Last, "size of a snapshot"),
@@ -69,7 +74,12 @@ pub const METRICS: &[Metric] = &[
     metric("train/opt/*", "", Average::Mean, "the optimizer: learning rate, gradient norm, …"),
     metric("train/ent/*", "nats", Average::Mean, "entropy of the policy for one action"),
     metric("train/rand/*", "fraction", Average::Mean, "entropy of the policy for one action, 1: uniform"),
-    metric("train/*", "", Average::Mean, "the agent: returns, values, advantages, entropies, as the official code names them"),
+    metric(
+        "train/*",
+        "",
+        Average::Mean,
+        "the agent: returns, values, advantages, entropies, as the official code names them",
+    ),
 ];
 
 /// The metric of this name; exact names first, then the longest family.
