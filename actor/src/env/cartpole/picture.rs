@@ -10,7 +10,8 @@ const RAIL_COLOUR: [u8; 3] = [84, 132, 190];
 const CART: [u8; 3] = [214, 160, 96];
 const POLE: [u8; 3] = [250, 226, 150];
 const HINGE: [u8; 3] = [150, 60, 50];
-/// Metres that the picture shows at least: the rail with the cart at its ends, the pole up and down.
+/// Metres that the picture shows at least: the whole rail and the pole up and down. A pole that lies outward at an end
+/// of the rail leaves the picture with its tip; to show it too would cost a quarter of the scale.
 const VIEW: [f32; 2] = [2.5, 4.3];
 
 /// Draw a state at `size` (height, width): u8 [height, width, 3]. The scale is the same in both directions.

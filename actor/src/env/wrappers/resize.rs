@@ -24,8 +24,10 @@ impl<E: Env> Resize<E> {
 impl<E: Env> Env for Resize<E> {
     fn obs_space(&self) -> Spaces {
         let mut spaces = self.env.obs_space();
-        for space in self.keys.iter().filter_map(|key| spaces.get(key).cloned().map(|s| (key, s))).collect::<Vec<_>>() {
-            spaces.insert(space.0.clone(), Space::image(self.size[0], self.size[1], space.1.shape[2]));
+        for key in &self.keys {
+            if let Some(space) = spaces.get_mut(key) {
+                *space = Space::image(self.size[0], self.size[1], space.shape[2]);
+            }
         }
         spaces
     }
