@@ -243,7 +243,7 @@ pub struct NormConfig {
     pub perclo: f64,
     #[serde(default = "perchi")]
     pub perchi: f64,
-    #[serde(default)]
+    #[serde(default = "yes")]
     pub debias: bool,
 }
 
