@@ -1,35 +1,33 @@
-//! Environments.
+//! Environments: the trait, its wrappers, and the native tasks.
+
+mod action;
+pub mod cartpole;
+pub mod catch;
+mod draw;
+pub mod dummy;
+mod error;
+mod make;
+mod observe;
+mod outcome;
+pub mod wrappers;
 
 use std::collections::BTreeMap;
 
 use shared::array::Array;
 use shared::env::Spaces;
 
-/// What an environment or its wrapper can fail with.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvError {
-    /// No such task.
-    #[error("unknown task `{task}`; known: {known}")]
-    UnknownTask {
-        /// The name asked for.
-        task: String,
-        /// Names that exist, comma separated.
-        known: String,
-    },
-    /// An action that the environment cannot take.
-    #[error("environment `{task}`: {message}")]
-    Invalid {
-        /// Which task.
-        task: String,
-        /// What is wrong.
-        message: String,
-    },
-}
+pub use action::sample_action;
+pub use error::EnvError;
+pub use make::{TASKS, make};
+pub use observe::Observe;
+pub use outcome::Outcome;
 
-/// Observation by key, with `is_first`, `is_last`, `is_terminal` (u8 scalars) and `reward` (f32 scalar) among the keys.
+/// Observation by key, with `is_first`, `is_last`, `is_terminal` (u8 scalars) and `reward` (f32 scalar) among the keys;
+/// [`Outcome::of`] reads those four.
 pub type Step = BTreeMap<String, Array>;
 
 /// Action by key, and whether to reset instead of acting.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Action {
     /// Start a new episode; `values` are then ignored.
     pub reset: bool,
@@ -37,7 +35,20 @@ pub struct Action {
     pub values: BTreeMap<String, Array>,
 }
 
-/// An environment. Reset is a flag of the step: a step with `reset` returns the first observation (`is_first`) of a new episode.
+impl Action {
+    /// Start a new episode.
+    pub fn reset() -> Self {
+        Self { reset: true, values: BTreeMap::new() }
+    }
+
+    /// Act within the running episode.
+    pub fn act(values: BTreeMap<String, Array>) -> Self {
+        Self { reset: false, values }
+    }
+}
+
+/// An environment. Reset is a flag of the step: a step with `reset` returns the first observation (`is_first`) of a new
+/// episode, whatever happened before.
 pub trait Env: Send {
     /// Spaces of the observation, including the flags and the reward.
     fn obs_space(&self) -> Spaces;
@@ -47,8 +58,16 @@ pub trait Env: Send {
     fn step(&mut self, action: &Action) -> Result<Step, EnvError>;
 }
 
-/// Build the task that the config names, with its wrappers, seeded.
-pub fn make(config: &shared::config::EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
-    let _ = seed;
-    Err(EnvError::UnknownTask { task: config.task.clone(), known: String::new() })
+impl Env for Box<dyn Env> {
+    fn obs_space(&self) -> Spaces {
+        (**self).obs_space()
+    }
+
+    fn act_space(&self) -> Spaces {
+        (**self).act_space()
+    }
+
+    fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
+        (**self).step(action)
+    }
 }

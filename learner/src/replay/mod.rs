@@ -1,1 +1,103 @@
-//! replay
+//! Replay: recent steps of all streams in memory, drawn in batches, with latents written back.
+//!
+//! Every start position with a whole item behind it is one item; items leave first in, first out. A block of steps is
+//! freed with the last item that needs it. Threads share a [`Replay`]; its lock is held to copy steps in or out, never over
+//! a file operation.
+
+mod error;
+mod layout;
+mod load;
+mod manifest;
+mod memory;
+mod sampled;
+mod save;
+mod store;
+mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use shared::array::Array;
+use shared::config::ReplayConfig;
+use shared::experience::Chunk;
+
+pub use error::ReplayError;
+pub use layout::Column;
+pub use load::Damaged;
+pub use manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
+pub use memory::{Forecast, expected_bytes};
+pub use sampled::{CONSEC, Sampled, StepId};
+pub use save::{PendingSave, sweep};
+
+/// Recent experience of all streams.
+pub struct Replay {
+    store: Mutex<store::Store>,
+    dir: PathBuf,
+}
+
+/// What an insert added; nothing for a chunk that was stored already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// New steps.
+    pub steps: usize,
+    /// New items.
+    pub items: usize,
+}
+
+/// How full replay is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stats {
+    /// Items to sample from.
+    pub items: usize,
+    /// Steps in memory.
+    pub steps: usize,
+    /// Streams with steps in memory.
+    pub streams: usize,
+    /// Bytes of these steps. While a save is written, what training overwrites meanwhile is in memory twice.
+    pub bytes: usize,
+    /// Share of the cap that comes first, 0 to 1.
+    pub fill: f64,
+    /// Steps ever inserted.
+    pub inserted: u64,
+    /// Steps ever freed.
+    pub evicted: u64,
+}
+
+impl Replay {
+    /// Empty. `length`: steps of one item, `consec * T + context`; `context`: steps before the first trained one;
+    /// `dir`: folder of its files, created by the first save.
+    pub fn new(
+        config: &ReplayConfig,
+        length: usize,
+        context: usize,
+        seed: u64,
+        dir: &Path,
+    ) -> Result<Self, ReplayError> {
+        let store = store::Store::new(config, length, context, seed)?;
+        Ok(Self { store: Mutex::new(store), dir: dir.to_path_buf() })
+    }
+
+    /// Append a chunk to its stream. Steps that are stored already are dropped, so a chunk may be sent again. A chunk that
+    /// does not continue its stream, or whose columns differ from the first chunk's, is refused and changes nothing.
+    pub fn insert(&self, chunk: &Chunk) -> Result<Inserted, ReplayError> {
+        self.store.lock().insert(chunk)
+    }
+
+    /// Draw a batch of `rows` items: those of the online queue first, then uniformly over all, with replacement.
+    pub fn sample(&self, rows: usize) -> Result<Sampled, ReplayError> {
+        self.store.lock().sample(rows)
+    }
+
+    /// Overwrite the latents of trained steps: `deter` [B, T, …] and `stoch` [B, T, …] from the steps in `ids` [B] on.
+    /// Steps that were evicted meanwhile are skipped.
+    pub fn write_latents(&self, ids: &[StepId], deter: &Array, stoch: &Array) -> Result<(), ReplayError> {
+        self.store.lock().write_latents(ids, deter, stoch)
+    }
+
+    /// How full it is.
+    pub fn stats(&self) -> Stats {
+        self.store.lock().stats()
+    }
+}

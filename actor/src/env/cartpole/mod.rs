@@ -1,0 +1,118 @@
+//! Cart-pole swing-up: the task `cartpole`, `swingup` of dm_control's suite.
+
+mod physics;
+mod picture;
+
+use rand::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use shared::array::Array;
+use shared::env::{Space, Spaces};
+
+pub use physics::State;
+
+use super::{Action, Env, EnvError, Observe, Outcome, Step, action};
+
+const TASK: &str = "cartpole_swingup";
+/// Steps of 0.01 s after which an episode is cut.
+const STEPS: usize = 1000;
+
+/// A pole hangs from a cart; pushing the cart (`action`: f32 [1] in [-1, 1]) must swing it up and keep it there.
+/// Episodes are cut after 1000 steps and never terminal; the reward lies in [0, 1].
+///
+/// Observations: `image` (u8 [height, width, 3]), `position` (f32 [3]: cart in metres, cosine and sine of the pole's
+/// angle from upright) and `velocity` (f32 [2]: metres and radians a second).
+pub struct CartpoleSwingup {
+    observe: Observe,
+    size: [usize; 2],
+    rng: Xoshiro256PlusPlus,
+    state: State,
+    steps: usize,
+}
+
+impl CartpoleSwingup {
+    /// A task drawn at `size` (height, width).
+    pub fn new(observe: Observe, size: [usize; 2], seed: u64) -> Self {
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Self { observe, size, rng, state: State { position: [0.0; 2], velocity: [0.0; 2] }, steps: STEPS }
+    }
+
+    /// Start an episode in a given state, to compare with another simulator.
+    pub fn start_from(&mut self, state: State) -> Step {
+        self.state = state;
+        self.steps = 0;
+        self.observation(Outcome::first())
+    }
+
+    fn hanging(&mut self) -> State {
+        let mut noise = || 0.01 * Distribution::<f64>::sample(&StandardNormal, &mut self.rng);
+        State { position: [noise(), std::f64::consts::PI + noise()], velocity: [noise(), noise()] }
+    }
+
+    fn observation(&self, outcome: Outcome) -> Step {
+        let mut step = Step::new();
+        if self.observe.pixels() {
+            step.insert("image".into(), picture::draw(&self.state, self.size));
+        }
+        if self.observe.vector() {
+            let (sin, cos) = self.state.position[1].sin_cos();
+            let position = [self.state.position[0], cos, sin].map(|x| x as f32);
+            step.insert("position".into(), Array::f32(&[3], &position));
+            step.insert("velocity".into(), Array::f32(&[2], &self.state.velocity.map(|x| x as f32)));
+        }
+        outcome.write(&mut step);
+        step
+    }
+}
+
+/// Reward of a state and the control that led there: the product of upright, centred, gentle and slow.
+fn reward(state: &State, control: f64) -> f64 {
+    let upright = (state.position[1].cos() + 1.0) / 2.0;
+    let centred = (1.0 + near_zero(state.position[0] / 2.0)) / 2.0;
+    let gentle = (4.0 + (1.0 - control * control).max(0.0)) / 5.0;
+    let slow = (1.0 + near_zero(state.velocity[1] / 5.0)) / 2.0;
+    upright * centred * gentle * slow
+}
+
+/// A bell curve: 1 at 0, 0.1 at 1.
+fn near_zero(x: f64) -> f64 {
+    0.1f64.powf(x * x)
+}
+
+impl Env for CartpoleSwingup {
+    fn obs_space(&self) -> Spaces {
+        let mut spaces = Spaces::new();
+        if self.observe.pixels() {
+            spaces.insert("image".into(), Space::image(self.size[0], self.size[1], 3));
+        }
+        if self.observe.vector() {
+            spaces.insert("position".into(), Space::vector(&[3]));
+            spaces.insert("velocity".into(), Space::vector(&[2]));
+        }
+        spaces.extend(Outcome::spaces());
+        spaces
+    }
+
+    fn act_space(&self) -> Spaces {
+        [("action".into(), Space::bounded(&[1], -1.0, 1.0))].into_iter().collect()
+    }
+
+    fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
+        if action.reset {
+            let state = self.hanging();
+            return Ok(self.start_from(state));
+        }
+        if self.steps >= STEPS {
+            return Err(EnvError::ended(TASK));
+        }
+        let control = action::numbers(TASK, "action", &Space::bounded(&[1], -1.0, 1.0), action)?[0];
+        let control = f64::from(control.clamp(-1.0, 1.0));
+        self.state = self.state.advance(control);
+        self.steps += 1;
+        let reward = reward(&self.state, control) as f32;
+        Ok(self.observation(Outcome { is_last: self.steps == STEPS, reward, ..Outcome::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! From a config to an environment with its wrappers.
+
+use shared::config::EnvConfig;
+use shared::env::{Space, Spaces};
+
+use super::cartpole::CartpoleSwingup;
+use super::catch::Catch;
+use super::dummy::Dummy;
+use super::wrappers::{ActionRepeat, Checked, ClipAction, NormalizeAction, Resize, TimeLimit};
+use super::{Env, EnvError, Observe};
+
+/// Names of the native tasks.
+pub const TASKS: [&str; 5] = ["catch", "cartpole_swingup", "dummy", "dummy_cont", "dummy_mixed"];
+
+/// Steps of a dummy episode.
+const DUMMY_LENGTH: usize = 100;
+
+/// Build the task that the config names, with its wrappers, seeded. The seed should differ between the environments
+/// of a run. `config.time_limit` counts agent steps (after action repeat) and can only shorten a task's own limit.
+pub fn make(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
+    validate(config)?;
+    let mut env = Box::new(ClipAction::new(NormalizeAction::new(native(config, seed)?))) as Box<dyn Env>;
+    if config.repeat > 1 {
+        env = Box::new(ActionRepeat::new(env, config.repeat));
+    }
+    if config.time_limit > 0 {
+        env = Box::new(TimeLimit::new(env, config.time_limit));
+    }
+    let resized = Resize::new(env, config.size);
+    Ok(Box::new(Checked::new(resized, &config.task)))
+}
+
+fn native(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
+    let observe = Observe::parse(&config.task, &config.observe)?;
+    let dummy = |actions: &[(&str, Space)]| {
+        let actions = actions.iter().map(|(key, space)| (key.to_string(), space.clone())).collect();
+        Dummy::new(&config.task, dummy_observations(observe, config.size), actions, DUMMY_LENGTH, seed)
+    };
+    Ok(match config.task.as_str() {
+        "catch" => Box::new(Catch::new(observe, config.size, seed)),
+        "cartpole_swingup" => Box::new(CartpoleSwingup::new(observe, config.size, seed)),
+        "dummy" => Box::new(dummy(&[("action", Space::discrete(&[], 5))])),
+        "dummy_cont" => Box::new(dummy(&[("action", Space::bounded(&[6], -1.0, 1.0))])),
+        "dummy_mixed" => {
+            Box::new(dummy(&[("keys", Space::discrete(&[2], 3)), ("arm", Space::bounded(&[3], 0.0, 10.0))]))
+        }
+        task => return Err(unknown(task)),
+    })
+}
+
+fn dummy_observations(observe: Observe, [height, width]: [usize; 2]) -> Spaces {
+    let mut spaces = Spaces::new();
+    if observe.pixels() {
+        spaces.insert("image".into(), Space::image(height, width, 3));
+    }
+    if observe.vector() {
+        spaces.insert("vector".into(), Space::vector(&[7]));
+        spaces.insert("token".into(), Space::discrete(&[], 12));
+    }
+    spaces
+}
+
+fn validate(config: &EnvConfig) -> Result<(), EnvError> {
+    let fault = |key: &str, found: String, expected: &str| {
+        let (task, key, expected) = (config.task.clone(), key.into(), expected.into());
+        Err(EnvError::Config { task, key, found, expected })
+    };
+    if config.repeat == 0 {
+        return fault("env.repeat", "0".into(), "at least 1");
+    }
+    if config.size.contains(&0) {
+        return fault("env.size", format!("{:?}", config.size), "height and width of at least 1");
+    }
+    Ok(())
+}
+
+fn unknown(task: &str) -> EnvError {
+    let alike = |name: &&str| (strsim::jaro_winkler(task, name) * 1e6) as u64;
+    let nearest = TASKS.into_iter().max_by_key(alike).unwrap_or_default();
+    EnvError::UnknownTask { task: task.into(), nearest: nearest.into(), known: TASKS.join(", ") }
+}

@@ -1,0 +1,281 @@
+//! The state behind the lock: streams, items, and the draw.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use shared::array::Array;
+use shared::config::ReplayConfig;
+use shared::experience::{Chunk, DETER, STOCH, StreamId};
+
+use super::layout::{Column, Layout};
+use super::sampled::{CONSEC, Sampled, StepId};
+use super::stream::Stream;
+use super::{Inserted, ReplayError, Stats};
+
+/// One thing to sample: `length` steps of a stream from `start` on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Item {
+    pub stream: StreamId,
+    pub start: u64,
+}
+
+pub(super) struct Store {
+    pub config: ReplayConfig,
+    pub length: usize,
+    pub context: usize,
+    pub layout: Option<Layout>,
+    pub streams: BTreeMap<StreamId, Stream>,
+    pub items: VecDeque<Item>,
+    pub online: VecDeque<Item>,
+    pub rng: Xoshiro256PlusPlus,
+    pub saves: u64,
+    pub inserted: u64,
+    pub evicted: u64,
+}
+
+impl Store {
+    pub fn new(config: &ReplayConfig, length: usize, context: usize, seed: u64) -> Result<Self, ReplayError> {
+        let refuse = |message: String| Err(ReplayError::Settings { message });
+        if config.size == 0 || config.chunksize == 0 {
+            return refuse("replay.size and replay.chunksize must be at least 1".into());
+        }
+        if !(config.gib > 0.0 && config.gib.is_finite()) {
+            return refuse(format!("replay.gib is {}, must be a positive number", config.gib));
+        }
+        if length <= context {
+            return refuse(format!("items of {length} steps leave nothing to train on after a context of {context}"));
+        }
+        Ok(Self {
+            config: config.clone(),
+            length,
+            context,
+            layout: None,
+            streams: BTreeMap::new(),
+            items: VecDeque::new(),
+            online: VecDeque::new(),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            saves: 0,
+            inserted: 0,
+            evicted: 0,
+        })
+    }
+
+    pub fn insert(&mut self, chunk: &Chunk) -> Result<Inserted, ReplayError> {
+        let fresh = self.layout.is_none().then(|| Layout::of(chunk)).transpose()?;
+        let Some(layout) = fresh.as_ref().or(self.layout.as_ref()) else { return Ok(Inserted::default()) };
+        let steps = layout.check(chunk)?;
+        let skip = self.place(chunk, steps)?;
+        if skip == steps {
+            return Ok(Inserted::default());
+        }
+        let step_bytes = layout.step_bytes();
+        if let Some(layout) = fresh {
+            self.layout = Some(layout);
+        }
+        self.close_older(chunk.stream);
+        self.make_room((steps - skip) * step_bytes, chunk.stream)?;
+        if let Some(layout) = &self.layout {
+            let stream = self.streams.entry(chunk.stream).or_default();
+            stream.append(layout, chunk, skip, steps, self.config.chunksize);
+        }
+        self.inserted += (steps - skip) as u64;
+        Ok(Inserted { steps: steps - skip, items: self.make_items(chunk.stream) })
+    }
+
+    /// How many steps of the chunk are stored already; an error if it cannot continue its stream.
+    fn place(&self, chunk: &Chunk, steps: usize) -> Result<usize, ReplayError> {
+        let id = chunk.stream;
+        let next = self.streams.get(&id).map_or(0, |s| s.next);
+        let last = chunk.first_step.checked_add(steps as u64);
+        if last.is_some_and(|last| last <= next) {
+            return Ok(steps);
+        }
+        if let Some(newest) = self.newest_generation(id.actor).filter(|g| *g > id.generation) {
+            return Err(ReplayError::Ended { stream: id, newest });
+        }
+        if chunk.first_step > next || last.is_none() {
+            return Err(ReplayError::Gap { stream: id, expected: next, got: chunk.first_step });
+        }
+        Ok((next - chunk.first_step) as usize)
+    }
+
+    fn newest_generation(&self, actor: u32) -> Option<u32> {
+        let lowest = StreamId { actor, generation: 0, env: 0 };
+        let highest = StreamId { actor, generation: u32::MAX, env: u32::MAX };
+        self.streams.range(lowest..=highest).next_back().map(|(id, _)| id.generation)
+    }
+
+    /// A new process of an actor ends the streams of its former ones; those that no item needs are freed.
+    fn close_older(&mut self, id: StreamId) {
+        if self.streams.contains_key(&id) {
+            return;
+        }
+        let older = |other: &StreamId| other.actor == id.actor && other.generation < id.generation;
+        self.streams.iter_mut().filter(|(other, _)| older(other)).for_each(|(_, s)| s.closed = true);
+        self.drop_finished();
+    }
+
+    fn drop_finished(&mut self) {
+        let evicted = &mut self.evicted;
+        self.streams.retain(|_, stream| {
+            let keep = !stream.closed || stream.live > 0;
+            *evicted += if keep { 0 } else { stream.steps() as u64 };
+            keep
+        });
+    }
+
+    /// New items of a stream that has grown; the oldest of all leave when there are more than `size`.
+    fn make_items(&mut self, id: StreamId) -> usize {
+        let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        let mut made = 0;
+        while stream.next >= stream.next_item + self.length as u64 {
+            let item = Item { stream: id, start: stream.next_item };
+            self.items.push_back(item);
+            // Starts a whole item apart, so that the queue passes over the stream once.
+            if self.config.online && item.start.is_multiple_of(self.length as u64) {
+                self.online.push_back(item);
+            }
+            stream.next_item += 1;
+            stream.live += 1;
+            made += 1;
+        }
+        self.evict_while(|store| store.items.len() > store.config.size);
+        made
+    }
+
+    /// Evict until `incoming` bytes fit under the cap.
+    fn make_room(&mut self, incoming: usize, newcomer: StreamId) -> Result<(), ReplayError> {
+        let cap = self.cap_bytes();
+        self.evict_while(|store| store.bytes() + incoming > cap);
+        if self.bytes() + incoming <= cap {
+            return Ok(());
+        }
+        Err(ReplayError::CapTooSmall {
+            cap: self.config.gib,
+            streams: self.streams.len() + usize::from(!self.streams.contains_key(&newcomer)),
+            chunksize: self.config.chunksize,
+            step_bytes: self.layout.as_ref().map_or(0, Layout::step_bytes),
+        })
+    }
+
+    /// Bring replay under both caps, for a restore with smaller ones.
+    pub fn shrink(&mut self) {
+        let cap = self.cap_bytes();
+        self.evict_while(|store| store.items.len() > store.config.size || store.bytes() > cap);
+    }
+
+    fn evict_while(&mut self, mut needed: impl FnMut(&Self) -> bool) {
+        while needed(self) {
+            let Some(item) = self.items.pop_front() else { return };
+            if self.online.front() == Some(&item) {
+                self.online.pop_front();
+            }
+            let Some(stream) = self.streams.get_mut(&item.stream) else { continue };
+            stream.live -= 1;
+            self.evicted += stream.free_before(item.start + 1) as u64;
+            if stream.closed && stream.live == 0 {
+                self.drop_finished();
+            }
+        }
+    }
+
+    pub fn cap_bytes(&self) -> usize {
+        (self.config.gib * (1u64 << 30) as f64) as usize
+    }
+
+    /// Steps in memory; kept as a difference of counters, since it is asked for on every eviction.
+    pub fn steps(&self) -> usize {
+        (self.inserted - self.evicted) as usize
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.steps() * self.layout.as_ref().map_or(0, Layout::step_bytes)
+    }
+
+    pub fn stats(&self) -> Stats {
+        let (steps, bytes) = (self.steps(), self.bytes());
+        let fill = (self.items.len() as f64 / self.config.size as f64).max(bytes as f64 / self.cap_bytes() as f64);
+        let (items, streams) = (self.items.len(), self.streams.len());
+        Stats { items, steps, streams, bytes, fill, inserted: self.inserted, evicted: self.evicted }
+    }
+
+    pub fn sample(&mut self, rows: usize) -> Result<Sampled, ReplayError> {
+        let Some(layout) = self.layout.as_ref().filter(|_| !self.items.is_empty()) else {
+            return Err(ReplayError::Empty { steps: self.steps(), length: self.length });
+        };
+        let queued: Vec<Item> = (0..rows).map_while(|_| self.online.pop_front()).collect();
+        let from_online = queued.len();
+        let mut drawn = queued;
+        drawn.extend((from_online..rows).map(|_| self.items[self.rng.random_range(0..self.items.len())]));
+        let column = |index: usize| (layout.columns[index].key.clone(), self.gather(&drawn, layout, index));
+        let mut batch: BTreeMap<String, Array> = (0..layout.columns.len()).map(column).collect();
+        mark_borders(&mut batch, self.length);
+        batch.insert(CONSEC.into(), Array::i32(&[rows], &vec![0; rows]));
+        let first_trained = |i: &Item| StepId { stream: i.stream, step: i.start + self.context as u64 };
+        Ok(Sampled { batch, ids: drawn.iter().map(first_trained).collect(), from_online })
+    }
+
+    /// One column of a batch, [B, length, …].
+    fn gather(&self, items: &[Item], layout: &Layout, index: usize) -> Array {
+        let Column { dtype, shape, .. } = &layout.columns[index];
+        let width = layout.columns[index].width();
+        let mut bytes = Vec::with_capacity(items.len() * self.length * width);
+        for item in items {
+            if let Some(stream) = self.streams.get(&item.stream) {
+                stream.copy(layout.places[index], width, item.start..item.start + self.length as u64, &mut bytes);
+            }
+        }
+        let shape = [items.len(), self.length].into_iter().chain(shape.iter().copied()).collect();
+        Array { dtype: *dtype, shape, bytes }
+    }
+
+    pub fn write_latents(&mut self, ids: &[StepId], deter: &Array, stoch: &Array) -> Result<(), ReplayError> {
+        let found = [self.latent(DETER, ids, deter)?, self.latent(STOCH, ids, stoch)?];
+        for ((place, width, steps), array) in found.into_iter().zip([deter, stoch]) {
+            for (id, bytes) in ids.iter().zip(array.bytes.chunks_exact((steps * width).max(1))) {
+                if let Some(stream) = self.streams.get_mut(&id.stream) {
+                    stream.overwrite(place, width, id.step..id.step + steps as u64, bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Place, bytes per step and number of steps of latents that fit the stored column.
+    fn latent(
+        &self,
+        key: &'static str,
+        ids: &[StepId],
+        array: &Array,
+    ) -> Result<((usize, usize), usize, usize), ReplayError> {
+        let refuse = |message: String| ReplayError::Latents { key, message };
+        let layout = self.layout.as_ref().ok_or_else(|| refuse("replay is empty".into()))?;
+        let index = layout.find(key).ok_or_else(|| refuse("actors recorded no such column".into()))?;
+        let column = &layout.columns[index];
+        let fits = array.dtype == column.dtype && array.shape.len() >= 2 && array.shape[2..] == column.shape[..];
+        if !fits || array.shape[0] != ids.len() || array.bytes.len() != array.elements() * array.dtype.size() {
+            return Err(refuse(format!(
+                "got {:?} {:?}, expected {:?} [{}, T] + {:?}",
+                array.dtype,
+                array.shape,
+                column.dtype,
+                ids.len(),
+                column.shape
+            )));
+        }
+        Ok((layout.places[index], column.width(), array.shape[1]))
+    }
+}
+
+/// A sample starts like an episode, whatever came before it; and a step whose follower starts an episode is a last one,
+/// also where the recording broke off.
+fn mark_borders(batch: &mut BTreeMap<String, Array>, length: usize) {
+    let Some(is_first) = batch.get_mut("is_first") else { return };
+    is_first.bytes.chunks_exact_mut(length).for_each(|row| row[0] = 1);
+    let firsts = is_first.bytes.clone();
+    let Some(is_last) = batch.get_mut("is_last") else { return };
+    for (last, first) in is_last.bytes.chunks_exact_mut(length).zip(firsts.chunks_exact(length)) {
+        last.iter_mut().zip(&first[1..]).for_each(|(last, next)| *last |= next);
+    }
+}
