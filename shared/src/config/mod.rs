@@ -1,12 +1,20 @@
 //! One typed tree of options: defaults, then preset files, then `--set`.
 
 mod agent;
+mod check;
+mod error;
+mod presets;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use serde::{Deserialize, Serialize};
 
 pub use agent::*;
-pub use tree::*;
+pub use error::ConfigError;
+pub(crate) use error::nearest;
+pub use presets::{DEFAULTS, PRESETS};
+pub use tree::Difference;
 
 /// Everything a run can be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +47,8 @@ pub struct RunConfig {
     pub train_ratio: f64,
     /// Threads of the learner's kernels (0: all cores).
     pub learner_threads: usize,
+    /// Regexes of parameters that the optimizer must not touch, beside the frozen ViT.
+    pub freeze: Vec<String>,
 }
 
 /// The environment.

@@ -1,0 +1,262 @@
+//! Values that have the right type and still cannot work.
+
+use regex::Regex;
+
+use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
+
+const TASKS: &[&str] = &["catch", "cartpole_swingup", "dummy"];
+const ACTS: &[&str] = &["silu"];
+const NORMS: &[&str] = &["rms"];
+const INITS: &[&str] = &["trunc_normal_in"];
+const OUTPUTS: &[&str] = &["symexp_twohot", "binary"];
+
+/// Problems found so far.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn need(&mut self, ok: bool, problem: impl FnOnce() -> String) {
+        if !ok {
+            self.0.push(problem());
+        }
+    }
+
+    fn one_of(&mut self, key: &str, value: &str, known: &[&str]) {
+        self.need(known.contains(&value), || format!("`{key}` is `{value}`, must be one of: {}", known.join(", ")));
+    }
+
+    fn positive(&mut self, values: &[(&str, usize)]) {
+        for (key, value) in values {
+            self.need(*value > 0, || format!("`{key}` is 0, must be at least 1"));
+        }
+    }
+
+    fn between(&mut self, key: &str, value: f64, low: f64, high: f64) {
+        self.need(value >= low && value <= high, || format!("`{key}` is {value}, must be from {low} to {high}"));
+    }
+
+    fn regex(&mut self, key: &str, pattern: &str) {
+        if let Err(error) = Regex::new(pattern) {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default();
+            self.0.push(format!("`{key}`: `{pattern}` is not a regular expression ({reason})"));
+        }
+    }
+}
+
+impl Config {
+    /// See that values can work together; reports everything that is wrong at once.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        self.check_run(&mut problems);
+        self.check_seeing(&mut problems);
+        self.check_processes(&mut problems);
+        self.agent.check(&mut problems);
+        if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: problems.0 }) }
+    }
+
+    fn check_run(&self, p: &mut Problems) {
+        let endless = f64::MAX;
+        p.between("run.minutes", self.run.minutes, 0.0, endless);
+        p.need(self.run.train_ratio > 0.0 && self.run.train_ratio.is_finite(), || {
+            format!("`run.train_ratio` is {}, must be above 0", self.run.train_ratio)
+        });
+        for pattern in &self.run.freeze {
+            p.regex("run.freeze", pattern);
+        }
+        p.between("checkpoint.every", self.checkpoint.every, 0.0, endless);
+        p.between("log.every", self.log.every, 0.0, endless);
+        p.between("log.heartbeat", self.log.heartbeat, 0.1, endless);
+        p.positive(&[("checkpoint.keep", self.checkpoint.keep)]);
+    }
+
+    fn check_seeing(&self, p: &mut Problems) {
+        let (env, vit) = (&self.env, &self.vit);
+        p.one_of("env.task", &env.task, TASKS);
+        p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);
+        p.positive(&[("env.repeat", env.repeat), ("env.size", env.size[0]), ("env.size", env.size[1])]);
+        p.one_of("vit.features", &vit.features, &["pretrained", "random", "zero"]);
+        p.one_of("vit.pool", &vit.pool, &["cls", "mean", "grid"]);
+        p.one_of("vit.decode", &vit.decode, &["features", "image", "both"]);
+        p.need(vit.block >= -1, || format!("`vit.block` is {}, must be -1 (the last) or count from 0", vit.block));
+        p.need(vit.reduce == 0 || vit.calibration > vit.reduce, || {
+            format!("`vit.calibration` is {}, must be above `vit.reduce` ({})", vit.calibration, vit.reduce)
+        });
+        let convolved = env.observe != "vector" && (vit.weights.is_empty() || vit.decode != "features");
+        if convolved {
+            self.check_image(p);
+        }
+    }
+
+    /// Four halvings by the convolutions: what is left must be whole, and from 3 to 16 pixels wide.
+    fn check_image(&self, p: &mut Problems) {
+        for side in self.env.size {
+            p.need(side.is_multiple_of(16) && (48..=256).contains(&side), || {
+                format!(
+                    "`env.size` has {side}, must be a multiple of 16 from 48 to 256 where convolutions read or draw images \
+                     (with `vit.weights` empty, or `vit.decode` image or both)"
+                )
+            });
+        }
+    }
+
+    fn check_processes(&self, p: &mut Problems) {
+        p.positive(&[
+            ("actor.count", self.actor.count),
+            ("actor.envs", self.actor.envs),
+            ("actor.threads", self.actor.threads),
+            ("actor.chunk", self.actor.chunk),
+            ("replay.chunksize", self.replay.chunksize),
+            ("sync.credits", self.sync.credits),
+            ("sync.publish_every", self.sync.publish_every as usize),
+        ]);
+        p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));
+        p.between("sync.join_timeout", self.sync.join_timeout, 1.0, f64::MAX);
+        let sample = self.agent.batch_length + self.agent.replay_context;
+        p.need(self.replay.size >= sample, || {
+            format!("`replay.size` is {}, must hold one sample of {sample} steps", self.replay.size)
+        });
+    }
+}
+
+impl AgentConfig {
+    fn check(&self, p: &mut Problems) {
+        p.positive(&[
+            ("agent.batch_size", self.batch_size),
+            ("agent.batch_length", self.batch_length),
+            ("agent.imag_length", self.imag_length),
+            ("agent.report_length", self.report_length),
+        ]);
+        p.need(self.replay_context <= 1, || {
+            format!(
+                "`agent.replay_context` is {}, must be 0 or 1: latents are stored for one step",
+                self.replay_context
+            )
+        });
+        p.need(self.imag_last <= self.batch_length, || {
+            format!(
+                "`agent.imag_last` is {}, must be at most `agent.batch_length` ({})",
+                self.imag_last, self.batch_length
+            )
+        });
+        p.need(self.horizon > 1.0, || format!("`agent.horizon` is {}, must be above 1", self.horizon));
+        p.one_of("agent.policy_dist_disc", &self.policy_dist_disc, &["categorical"]);
+        p.one_of("agent.policy_dist_cont", &self.policy_dist_cont, &["bounded_normal"]);
+        p.one_of("agent.dyn.typ", &self.dynamics.typ, &["rssm"]);
+        p.one_of("agent.enc.typ", &self.enc.typ, &["simple"]);
+        p.one_of("agent.dec.typ", &self.dec.typ, &["simple"]);
+        self.check_opt(p);
+        self.dynamics.rssm.check(p);
+        self.enc.simple.check(p);
+        self.dec.simple.check(self.dynamics.rssm.deter, p);
+        self.check_heads(p);
+        for (name, norm) in [("retnorm", &self.retnorm), ("valnorm", &self.valnorm), ("advnorm", &self.advnorm)] {
+            norm.check(name, p);
+        }
+        p.between("agent.slowvalue.rate", self.slowvalue.rate, 0.0, 1.0);
+        p.positive(&[("agent.slowvalue.every", self.slowvalue.every as usize)]);
+        p.between("agent.imag_loss.lam", self.imag_loss.lam, 0.0, 1.0);
+        p.between("agent.repl_loss.lam", self.repl_loss.lam, 0.0, 1.0);
+    }
+
+    fn check_opt(&self, p: &mut Problems) {
+        let opt = &self.opt;
+        p.between("agent.opt.lr", opt.lr, 0.0, 1.0);
+        p.between("agent.opt.agc", opt.agc, 0.0, f64::MAX);
+        p.between("agent.opt.eps", opt.eps, 0.0, 1.0);
+        p.between("agent.opt.beta1", opt.beta1, 0.0, 0.999_999);
+        p.between("agent.opt.beta2", opt.beta2, 0.0, 0.999_999_9);
+        p.between("agent.opt.wd", opt.wd, 0.0, f64::MAX);
+        p.regex("agent.opt.wdregex", &opt.wdregex);
+        p.one_of("agent.opt.schedule", &opt.schedule, &["const"]);
+    }
+
+    fn check_heads(&self, p: &mut Problems) {
+        for (name, head) in [("rewhead", &self.rewhead), ("conhead", &self.conhead), ("value", &self.value)] {
+            let key = |field: &str| format!("agent.{name}.{field}");
+            shape(&format!("agent.{name}"), head.units, [&head.act, &head.norm, &head.winit], p);
+            p.one_of(&key("output"), &head.output, OUTPUTS);
+            let bins = head.bins.unwrap_or(0);
+            p.need(head.output != "symexp_twohot" || (bins % 2 == 1 && bins > 2), || {
+                format!("`{}` is {bins}, must be an odd number from 3: the bins mirror around 0", key("bins"))
+            });
+        }
+        let policy = &self.policy;
+        shape("agent.policy", policy.units, [&policy.act, &policy.norm, &policy.winit], p);
+        p.need(policy.minstd > 0.0 && policy.minstd <= policy.maxstd, || {
+            format!(
+                "`agent.policy.minstd` is {}, must be above 0 and at most maxstd ({})",
+                policy.minstd, policy.maxstd
+            )
+        });
+    }
+}
+
+/// What every network part has: units, activation, normalisation, initialiser.
+fn shape(part: &str, units: usize, [act, norm, winit]: [&str; 3], p: &mut Problems) {
+    p.need(units > 0, || format!("`{part}.units` is 0, must be at least 1"));
+    p.one_of(&format!("{part}.act"), act, ACTS);
+    p.one_of(&format!("{part}.norm"), norm, NORMS);
+    p.one_of(&format!("{part}.winit"), winit, INITS);
+}
+
+impl RssmConfig {
+    fn check(&self, p: &mut Problems) {
+        p.positive(&[
+            ("agent.dyn.rssm.deter", self.deter),
+            ("agent.dyn.rssm.hidden", self.hidden),
+            ("agent.dyn.rssm.stoch", self.stoch),
+            ("agent.dyn.rssm.classes", self.classes),
+            ("agent.dyn.rssm.blocks", self.blocks),
+            ("agent.dyn.rssm.imglayers", self.imglayers),
+            ("agent.dyn.rssm.obslayers", self.obslayers),
+            ("agent.dyn.rssm.dynlayers", self.dynlayers),
+        ]);
+        divisible("agent.dyn.rssm.deter", self.deter, "agent.dyn.rssm.blocks", self.blocks, p);
+        shape("agent.dyn.rssm", self.hidden, [&self.act, &self.norm, &self.winit], p);
+        p.between("agent.dyn.rssm.unimix", self.unimix, 0.0, 1.0);
+        p.between("agent.dyn.rssm.free_nats", self.free_nats, 0.0, f64::MAX);
+    }
+}
+
+fn divisible(key: &str, value: usize, by_key: &str, by: usize, p: &mut Problems) {
+    p.need(by > 0 && value.is_multiple_of(by), || {
+        format!("`{key}` is {value}, must be a multiple of `{by_key}` ({by})")
+    });
+}
+
+impl EncSimpleConfig {
+    fn check(&self, p: &mut Problems) {
+        p.positive(&[("agent.enc.simple.depth", self.depth), ("agent.enc.simple.layers", self.layers)]);
+        shape("agent.enc.simple", self.units, [&self.act, &self.norm, &self.winit], p);
+        convolutions("agent.enc.simple", self.kernel, &self.mults, p);
+    }
+}
+
+impl DecSimpleConfig {
+    fn check(&self, deter: usize, p: &mut Problems) {
+        p.positive(&[("agent.dec.simple.depth", self.depth), ("agent.dec.simple.layers", self.layers)]);
+        shape("agent.dec.simple", self.units, [&self.act, &self.norm, &self.winit], p);
+        convolutions("agent.dec.simple", self.kernel, &self.mults, p);
+        divisible("agent.dyn.rssm.deter", deter, "agent.dec.simple.bspace", self.bspace, p);
+        let last = self.depth * self.mults.last().copied().unwrap_or(0);
+        divisible("agent.dec.simple.depth times the last of mults", last, "agent.dec.simple.bspace", self.bspace, p);
+    }
+}
+
+fn convolutions(part: &str, kernel: usize, mults: &[usize], p: &mut Problems) {
+    p.need(kernel % 2 == 1, || format!("`{part}.kernel` is {kernel}, must be odd"));
+    p.need(mults.len() == 4 && !mults.contains(&0), || {
+        format!("`{part}.mults` is {mults:?}, must be four numbers from 1: one for each of the four stages")
+    });
+}
+
+impl NormConfig {
+    fn check(&self, name: &str, p: &mut Problems) {
+        p.one_of(&format!("agent.{name}.impl"), &self.kind, &["none", "meanstd", "perc"]);
+        p.between(&format!("agent.{name}.rate"), self.rate, 0.0, 1.0);
+        p.need(self.limit > 0.0, || format!("`agent.{name}.limit` is {}, must be above 0", self.limit));
+        p.between(&format!("agent.{name}.perclo"), self.perclo, 0.0, self.perchi);
+        p.between(&format!("agent.{name}.perchi"), self.perchi, self.perclo, 100.0);
+    }
+}

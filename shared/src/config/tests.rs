@@ -1,0 +1,152 @@
+//! What people rely on: layers win in order, errors say where and what, what is saved loads again.
+
+use super::*;
+
+const NONE: &[&str] = &[];
+
+fn error(presets: &[&str], sets: &[&str]) -> String {
+    Config::load(presets, sets).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn every_preset_loads_and_a_saved_config_loads_back_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    for (name, _) in PRESETS {
+        let config = Config::load(&[name], NONE).unwrap_or_else(|e| panic!("{name}: {e}"));
+        std::fs::write(&path, config.to_toml().unwrap()).unwrap();
+        assert_eq!(Config::load(&[path.to_str().unwrap()], NONE).unwrap(), config, "{name}");
+    }
+}
+
+#[test]
+fn sizes_are_those_of_the_official_code() {
+    let sizes = [
+        ("size1m", [512, 64, 4, 4, 64]),
+        ("size12m", [2048, 256, 16, 16, 256]),
+        ("size25m", [3072, 384, 24, 24, 384]),
+        ("size50m", [4096, 512, 32, 32, 512]),
+        ("size100m", [6144, 768, 48, 48, 768]),
+        ("size200m", [8192, 1024, 64, 64, 1024]),
+        ("size400m", [12288, 1536, 96, 96, 1536]),
+    ];
+    for (name, expected) in sizes {
+        let agent = Config::load(&[name], NONE).unwrap().agent;
+        let rssm = &agent.dynamics.rssm;
+        let depth = [agent.enc.simple.depth, agent.dec.simple.depth];
+        assert_eq!([rssm.deter, rssm.hidden, rssm.classes, depth[0], agent.value.units], expected, "{name}");
+        assert_eq!(depth[0], depth[1], "{name}");
+        let units = [agent.enc.simple.units, agent.dec.simple.units, agent.rewhead.units, agent.conhead.units];
+        assert_eq!(units, [expected[4]; 4], "{name}");
+        assert_eq!(agent.policy.units, expected[4], "{name}");
+    }
+    let default = Config::load(NONE, NONE).unwrap();
+    assert_eq!(default, Config::load(&["size1m"], NONE).unwrap(), "size1m is the default");
+}
+
+#[test]
+fn later_layers_win() {
+    let both = ["cartpole", "quickstart"];
+    assert_eq!(Config::load(&both, NONE).unwrap().env.task, "catch");
+    let config = Config::load(&both, &["env.task=dummy", "run.train_ratio=256", "run.steps=1e6"]).unwrap();
+    assert_eq!((config.env.task.as_str(), config.run.train_ratio, config.run.steps), ("dummy", 256.0, 1_000_000));
+}
+
+#[test]
+fn set_takes_toml_values_and_bare_text() {
+    let sets = ["vit.weights=123", "env.size=[56, 56]", "run.freeze=[\"^enc/\"]", "agent.opt={ lr = 1, warmup = 5 }"];
+    let config = Config::load(NONE, &sets).unwrap();
+    assert_eq!(config.vit.weights, "123");
+    assert_eq!(config.env.size, [56, 56]);
+    assert_eq!(config.run.freeze, ["^enc/"]);
+    assert_eq!((config.agent.opt.lr, config.agent.opt.warmup, config.agent.opt.agc), (1.0, 5, 0.3));
+    assert_eq!(Config::load(NONE, &["vit.weights=\"quoted\""]).unwrap().vit.weights, "quoted");
+}
+
+#[test]
+fn unknown_keys_name_their_source_and_the_nearest_key() {
+    let message = error(&["quickstart"], &["run.train_ration=8"]);
+    assert_eq!(message, "--set run.train_ration=8: unknown key `run.train_ration` (did you mean `run.train_ratio`?)");
+    assert!(error(&[], &["agent.deter=8"]).ends_with("(did you mean `agent.dyn.rssm.deter`?)"));
+    assert!(error(&[], &["rum.seed=8"]).contains("`run"), "a section with a typo");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, "[env]\ntaks = 'catch'\n").unwrap();
+    let message = error(&[path.to_str().unwrap()], &[]);
+    assert!(message.contains("mine.toml") && message.contains("`env.taks` (did you mean `env.task`?)"), "{message}");
+}
+
+#[test]
+fn wrong_types_name_key_expectation_and_value() {
+    assert_eq!(
+        error(&[], &["run.seed=many"]),
+        "--set run.seed=many: `run.seed` must be a whole number (such as 0), not text (\"many\")"
+    );
+    assert!(error(&[], &["run.steps=1.5"]).contains("must be a whole number (such as 0), not a number (1.5)"));
+    assert!(error(&[], &["replay.online=1"]).contains("must be true or false, not a whole number (1)"));
+    assert!(error(&[], &["agent.opt=3"]).contains("`agent.opt` must be a table of keys"));
+    assert!(error(&[], &["env.size=[1, \"a\"]"]).contains("`env.size` must be a whole number"));
+    assert!(error(&[], &["run.seed.x=3"]).contains("`run.seed` must be"));
+}
+
+#[test]
+fn values_out_of_their_types_range_name_the_key() {
+    for set in ["run.steps=-1", "env.size=[1, 2, 3]", "run.freeze=[1]"] {
+        let key = set.split_once('=').unwrap().0;
+        let message = error(&[], &[set]);
+        assert!(message.starts_with(&format!("--set {set}: ")) && message.contains(key), "{message}");
+    }
+}
+
+#[test]
+fn overrides_without_effect_and_half_written_ones_are_refused() {
+    assert!(error(&[], &["run.seed=1", "run.seed=2"]).contains("run.seed is given twice"));
+    assert!(error(&[], &["run.seed"]).contains("key=value"));
+    assert!(error(&[], &["=3"]).contains("key=value"));
+}
+
+#[test]
+fn unknown_and_broken_presets_are_named() {
+    let message = error(&["quikstart"], &[]);
+    assert!(message.contains("`quikstart` (did you mean `quickstart`?)") && message.contains("size12m"), "{message}");
+    assert!(error(&["no/such.toml"], &[]).contains("cannot read config `no/such.toml`"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.toml");
+    std::fs::write(&path, "[run]\nseed = \n").unwrap();
+    let message = error(&[path.to_str().unwrap()], &[]);
+    assert!(message.contains("cut.toml") && message.contains("line 2"), "{message}");
+}
+
+#[test]
+fn values_that_cannot_work_are_all_reported_with_their_keys() {
+    let cases = [
+        ("agent.dyn.rssm.deter=510", "agent.dyn.rssm.blocks"),
+        ("agent.policy.act=sigmoid", "agent.policy.act"),
+        ("vit.pool=max", "cls, mean, grid"),
+        ("agent.batch_length=0", "agent.batch_length"),
+        ("agent.value.bins=4", "agent.value.bins"),
+        ("agent.opt.lr=nan", "agent.opt.lr"),
+        ("agent.opt.schedule=poly", "agent.opt.schedule"),
+        ("run.freeze=['(']", "not a regular expression"),
+        ("replay.size=10", "must hold one sample of 65 steps"),
+        ("vit.weights=", "env.size"),
+        ("actor.count=0", "actor.count"),
+        ("agent.retnorm.impl=max", "none, meanstd, perc"),
+    ];
+    for (set, expected) in cases {
+        let message = error(&[], &[set]);
+        assert!(message.contains(expected), "{set}: {message}");
+    }
+    let both = error(&[], &["actor.count=0", "vit.pool=max"]);
+    assert!(both.contains("actor.count") && both.contains("vit.pool"), "{both}");
+}
+
+#[test]
+fn differences_name_key_default_and_value() {
+    assert_eq!(Config::load(NONE, NONE).unwrap().differences().unwrap(), []);
+    let differences = Config::load(&["cartpole"], NONE).unwrap().differences().unwrap();
+    let ratio = Difference { key: "run.train_ratio".into(), default: "32.0".into(), value: "512.0".into() };
+    assert!(differences.contains(&ratio), "{differences:?}");
+    assert_eq!(differences.len(), 4, "{differences:?}");
+}

@@ -1,0 +1,156 @@
+//! What the learner tells the launcher for people to see.
+
+use serde::{Deserialize, Serialize};
+
+use super::Spread;
+use crate::config::Difference;
+
+/// Told once, before the first update.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StartReport {
+    /// Parameters per module, in the order of the network.
+    pub modules: Vec<ModuleRow>,
+    /// The frozen ViT, where the agent sees through one.
+    pub vit: Option<VitReport>,
+    /// Steps that replay holds when full.
+    pub replay_steps: u64,
+    /// Memory that replay takes when full, bytes.
+    pub replay_bytes: u64,
+    /// Where the config departs from its defaults.
+    pub differences: Vec<Difference>,
+}
+
+/// Parameters of one module, in numbers of elements (4 bytes each).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModuleRow {
+    /// First part of the parameters' paths, such as `dyn`.
+    pub module: String,
+    /// Elements the optimizer changes.
+    pub trainable: u64,
+    /// Elements nothing changes.
+    pub frozen: u64,
+}
+
+/// What the frozen ViT is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VitReport {
+    /// Where its weights came from.
+    pub source: String,
+    /// BLAKE3 digest of its weights, in hex.
+    pub digest: String,
+}
+
+/// The state of a run, told every second or so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What the learner does.
+    pub phase: Phase,
+    /// Seconds since this process started.
+    pub elapsed: f64,
+    /// Environment steps over all resumes.
+    pub steps: u64,
+    /// End of the run in environment steps (0: none).
+    pub target_steps: u64,
+    /// End of the run in minutes of this process (0: none).
+    pub target_minutes: f64,
+    /// Environment steps per second.
+    pub steps_per_s: f64,
+    /// Updates over all resumes.
+    pub updates: u64,
+    /// Updates per second.
+    pub updates_per_s: f64,
+    /// Finished episodes.
+    pub episodes: u64,
+    /// Returns of the last finished episodes, newest last.
+    pub returns: Vec<f64>,
+    /// Losses by name, in the order to show.
+    pub losses: Vec<(String, f64)>,
+    /// Replay.
+    pub replay: ReplayReport,
+    /// Share of the last seconds that the learner waited for experience, 0 to 1.
+    pub learner_waits: f64,
+    /// Share of the last seconds that actors waited for the learner, 0 to 1.
+    pub actors_wait: f64,
+    /// Newest published snapshot.
+    pub version: u64,
+    /// One row per actor.
+    pub actors: Vec<ActorReport>,
+    /// New since the last report; each is shown once.
+    pub warnings: Vec<String>,
+    /// The last evaluation.
+    pub eval: Option<EvalReport>,
+}
+
+/// What the learner does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Waits for actors to join.
+    #[default]
+    Starting,
+    /// Collects this many steps before the first update.
+    Filling {
+        /// Steps needed.
+        need: u64,
+    },
+    /// Trains.
+    Training,
+    /// Saves and stops.
+    Stopping,
+}
+
+/// What replay holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayReport {
+    /// Steps held.
+    pub steps: u64,
+    /// Cap in steps.
+    pub cap: u64,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Cap in bytes.
+    pub cap_bytes: u64,
+}
+
+/// One actor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ActorReport {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Its process; 0 while it is being restarted.
+    pub pid: u32,
+    /// Snapshot it holds.
+    pub version: u64,
+    /// Published minus held version.
+    pub lag_versions: u64,
+    /// Updates since the held snapshot.
+    pub lag_updates: u64,
+    /// Age of the held snapshot, seconds.
+    pub lag_seconds: f64,
+    /// From offer to holding it, milliseconds.
+    pub ack_ms: f64,
+    /// Environment steps since it started.
+    pub steps: u64,
+    /// Environment steps per second.
+    pub steps_per_s: f64,
+    /// What it waits for; empty: it acts.
+    pub waits_for: String,
+    /// How often it was restarted.
+    pub restarts: u32,
+}
+
+/// An evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalReport {
+    /// Episodes.
+    pub episodes: u64,
+    /// Mean return.
+    pub mean: f64,
+}
+
+impl Report {
+    /// Lag over all actors in versions, updates and seconds; none without actors.
+    pub fn lag(&self) -> Option<[Spread; 3]> {
+        let over = |value: fn(&ActorReport) -> f64| Spread::of(&self.actors.iter().map(value).collect::<Vec<_>>());
+        Some([over(|a| a.lag_versions as f64)?, over(|a| a.lag_updates as f64)?, over(|a| a.lag_seconds)?])
+    }
+}
