@@ -2,17 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Tensor;
 use shared::array::Array;
 use shared::config::AgentConfig;
+use shared::dist::Seeded;
+use shared::dreamer::{Carry, State, inputs, to_array};
 use shared::env::Spaces;
-use shared::params::Weight;
+use shared::kernels::with_weight;
+use shared::params::{Create, ParamError, Params, Run, Scope, Source, Tree, Weight};
+
+use crate::dreamer::{Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
+use crate::optim::{OptError, Optimizer};
 
 /// Why a training step or a state was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// From the parameter store.
     #[error(transparent)]
-    Param(#[from] shared::params::ParamError),
+    Param(#[from] ParamError),
+    /// From the optimizer.
+    #[error(transparent)]
+    Optimizer(#[from] OptError),
     /// From candle.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -23,10 +33,20 @@ pub enum AgentError {
         what: String,
     },
     /// A saved state that does not fit this agent.
-    #[error("state does not fit: {message}")]
+    #[error("the saved state does not fit this agent: {message}")]
     State {
         /// What is wrong, naming the entry.
         message: String,
+    },
+    /// An option that the agent does not have.
+    #[error("agent.{key} = {value} is not supported yet; use {supported}")]
+    Unsupported {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What works.
+        supported: &'static str,
     },
 }
 
@@ -44,41 +64,400 @@ pub struct Trained {
     pub stoch: Array,
 }
 
+/// Patterns of the parameters that actors need: what a snapshot carries.
+pub const POLICY: [&str; 3] = ["enc", "dyn", "pol"];
+const STATISTICS: &str = "enc/features";
+
 /// Everything that trains. One thread owns it: the only writer of parameters.
-pub struct Agent {}
+pub struct Agent {
+    config: AgentConfig,
+    act: Spaces,
+    params: Params<Run>,
+    model: Model,
+    slow_params: Params<Run>,
+    slow: Value,
+    slow_count: u64,
+    norms: Normalizers,
+    optimizer: Optimizer,
+    carry: Option<Carry>,
+    draws: Seeded,
+}
+
+/// What an agent is made from, beside its options.
+pub struct Origin<'a> {
+    /// The agent's observation spaces: frames already replaced by features where a ViT sees them.
+    pub obs: &'a Spaces,
+    /// Action spaces.
+    pub act: &'a Spaces,
+    /// Seed of every initial value and draw.
+    pub seed: u64,
+    /// Frozen numbers of the feature adapters below `enc/features`, from calibration frames; empty without a ViT.
+    pub statistics: Tree,
+    /// Patterns of parameters that the optimizer must not touch.
+    pub freeze: &'a [String],
+}
 
 impl Agent {
     /// Create parameters from the seed.
-    pub fn new(config: &AgentConfig, obs: &Spaces, act: &Spaces, seed: u64) -> Result<Self, AgentError> {
-        let _ = (config, obs, act, seed);
-        Ok(Self {})
+    pub fn new(config: &AgentConfig, origin: Origin) -> Result<Self, AgentError> {
+        let params = Params::<Create>::new(origin.seed);
+        if !origin.statistics.is_empty() {
+            params.put(origin.statistics.clone(), STATISTICS)?;
+        }
+        let mut agent = Self::build(config, &origin, params, Params::<Create>::new(origin.seed))?;
+        // The slow value starts as a copy of the value.
+        let value = shared::params::to_tree(&agent.params.subset(&["val"])?)?;
+        let renamed = value.into_iter().map(|(path, array)| (format!("slow{path}"), array)).collect();
+        agent.slow_params.set_all(&renamed)?;
+        agent.carry = None;
+        Ok(agent)
     }
 
-    /// One update.
+    /// Go on from what [`Agent::save`] gave. Values are taken by key, and everything must fit.
+    pub fn restore(
+        config: &AgentConfig,
+        origin: Origin,
+        mut state: BTreeMap<String, Array>,
+    ) -> Result<Self, AgentError> {
+        let mut part = |prefix: &str| -> Tree {
+            let keys: Vec<String> = state.keys().filter(|k| k.starts_with(prefix)).cloned().collect();
+            let take = |key: String| state.remove(&key).map(|a| (key[prefix.len()..].to_string(), a));
+            keys.into_iter().filter_map(take).collect()
+        };
+        let (mut params, slow, opt, norms, carry) =
+            (part("params/"), part("slow/"), part("opt/"), part("norm/"), part("carry/"));
+        let (random, count) = (part("random/"), part("count/"));
+        // A frozen adapter's numbers enter as they did when the run was created.
+        let keys: Vec<String> = params.keys().filter(|k| k.starts_with(STATISTICS)).cloned().collect();
+        let below = |key: &str| key[STATISTICS.len() + 1..].to_string();
+        let statistics: Tree = keys.iter().filter_map(|k| params.remove(k).map(|a| (below(k), a))).collect();
+        let store = Params::<Create>::restoring(origin.seed, params);
+        if !statistics.is_empty() {
+            store.put(statistics, STATISTICS)?;
+        }
+        let mut agent = Self::build(config, &origin, store, Params::<Create>::restoring(origin.seed, slow))?;
+        agent.optimizer.load(&opt)?;
+        agent.load_norms(&norms)?;
+        agent.load_carry(carry)?;
+        agent.draws = from_bytes(&random, "noise")?;
+        agent.slow_count = scalar(&count, "slow_value")?;
+        Ok(agent)
+    }
+
+    fn build(
+        config: &AgentConfig,
+        origin: &Origin,
+        params: Params<Create>,
+        slow_params: Params<Create>,
+    ) -> Result<Self, AgentError> {
+        check(config)?;
+        let (obs, act) = (origin.obs, origin.act);
+        // The first build creates every parameter; frozen ones are marked before anything can change them.
+        Model::new(config, obs, act, &params)?;
+        if obs.values().any(inputs::is_features) {
+            params.freeze(STATISTICS)?;
+            params.set_source(STATISTICS, "calibration frames")?;
+        }
+        origin.freeze.iter().try_for_each(|pattern| params.freeze(pattern))?;
+        let params = params.seal()?;
+        let model = Model::new(config, obs, act, &params)?;
+        let rssm = &config.dynamics.rssm;
+        let features = rssm.deter + rssm.stoch * rssm.classes;
+        let slow = |source: &dyn Source| Value::new(&Scope::root(source).sub("slowval"), &config.value, features);
+        slow(&slow_params)?;
+        let slow_params = slow_params.seal()?;
+        let slow = slow(&slow_params)?;
+        let normalize = |key: &'static str, c: &shared::config::NormConfig| {
+            Normalize::new(c).ok_or_else(|| unsupported(key, &c.kind, "none, meanstd or perc"))
+        };
+        Ok(Self {
+            norms: Normalizers {
+                returns: normalize("retnorm.impl", &config.retnorm)?,
+                values: normalize("valnorm.impl", &config.valnorm)?,
+                advantages: normalize("advnorm.impl", &config.advnorm)?,
+            },
+            optimizer: Optimizer::new(&config.opt, params.trainable())?,
+            config: config.clone(),
+            act: act.clone(),
+            params,
+            model,
+            slow_params,
+            slow,
+            slow_count: 0,
+            carry: None,
+            draws: Seeded::new(origin.seed),
+        })
+    }
+
+    /// One update. If a loss or gradient is not finite, nothing has changed.
     pub fn train(&mut self, batch: &Batch) -> Result<Trained, AgentError> {
-        let _ = batch;
-        todo!()
+        let mut draws = self.draws.clone();
+        let trained = self.train_with(batch, &mut draws)?.0;
+        self.draws = draws;
+        Ok(trained)
+    }
+
+    /// One update with noise from `draws`; returns the losses and the gradients too.
+    pub fn train_with(
+        &mut self,
+        batch: &Batch,
+        draws: &mut dyn shared::dist::Draws,
+    ) -> Result<(Trained, Loss, Vec<Vec<f32>>), AgentError> {
+        let context = self.context(batch)?;
+        let before =
+            [self.norms.returns.stats.clone(), self.norms.values.stats.clone(), self.norms.advantages.stats.clone()];
+        let step = Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow };
+        let loss = step.loss(&context, &mut self.norms, draws)?;
+        let grads = self.optimizer.gradients(&loss.total.backward()?)?;
+        if let Some(what) = self.not_finite(&loss, &grads)? {
+            let [returns, values, advantages] = before;
+            self.norms.returns.stats = returns;
+            self.norms.values.stats = values;
+            self.norms.advantages.stats = advantages;
+            return Err(AgentError::NotFinite { what });
+        }
+        let size = self.optimizer.step(&grads)?;
+        self.update_slow()?;
+        let mut metrics = loss.metrics.clone();
+        metrics.insert("opt/loss".into(), loss.total.to_scalar()?);
+        metrics.insert("opt/grad_norm".into(), size.grad_norm);
+        metrics.insert("opt/grad_rms".into(), size.grad_rms);
+        metrics.insert("opt/update_rms".into(), size.update_rms);
+        metrics.insert("opt/param_rms".into(), size.param_rms);
+        metrics.insert("opt/param_count".into(), self.optimizer.count() as f32);
+        metrics.insert("opt/updates".into(), self.optimizer.steps() as f32);
+        let out = &loss.outputs;
+        self.carry = Some(Carry { state: out.last.clone(), action: last_actions(batch, &self.act)? });
+        let trained =
+            Trained { metrics, deter: to_array(&out.posterior.deter)?, stoch: to_array(&out.posterior.stoch)? };
+        Ok((trained, loss, grads))
+    }
+
+    fn context(&self, batch: &Batch) -> Result<Context, AgentError> {
+        let rows = inputs::column(batch, "is_first")?.shape[0];
+        let carry = match &self.carry {
+            Some(carry) if carry.state.deter.dim(0)? == rows => carry.clone(),
+            _ => Carry::zeros(&self.config, &self.act, rows)?,
+        };
+        Ok(split(batch, &carry, &self.act, self.config.replay_context)?)
+    }
+
+    /// Name of the first loss or gradient with a value that is not finite.
+    fn not_finite(&self, loss: &Loss, grads: &[Vec<f32>]) -> Result<Option<String>, AgentError> {
+        let bad = |(name, value): (&String, &f32)| (!value.is_finite()).then(|| format!("metric `{name}`"));
+        if let Some(what) = loss.metrics.iter().find_map(bad) {
+            return Ok(Some(what));
+        }
+        Ok(self.optimizer.first_non_finite(grads).map(|path| format!("gradient of `{path}`")))
+    }
+
+    /// Moves the slow value towards the value, every so many updates.
+    fn update_slow(&mut self) -> Result<(), AgentError> {
+        let c = &self.config.slowvalue;
+        if self.slow_count % c.every == 0 {
+            let rate = c.rate as f32;
+            for (path, slow) in self.slow_params.trainable() {
+                let value = self.params.lookup(&path["slow".len()..])?;
+                let mixed = with_weight(&value, |value| {
+                    with_weight(&Weight::Var(slow.clone()), |slow| {
+                        slow.iter().zip(value).map(|(s, v)| rate * v + (1.0 - rate) * s).collect::<Vec<f32>>()
+                    })
+                })??;
+                slow.set(&Tensor::from_vec(mixed, slow.shape(), slow.device())?)?;
+            }
+        }
+        self.slow_count += 1;
+        Ok(())
     }
 
     /// Updates so far.
     pub fn updates(&self) -> u64 {
-        todo!()
+        self.optimizer.steps()
+    }
+
+    /// The parameter store.
+    pub fn params(&self) -> &Params<Run> {
+        &self.params
     }
 
     /// What a snapshot carries, by path (`enc/`, `dyn/`, `pol/`, without the frozen ViT).
-    pub fn policy_params(&self) -> Vec<(String, Weight)> {
-        todo!()
+    pub fn policy_params(&self) -> Result<Vec<(String, Weight)>, AgentError> {
+        Ok(self.params.subset(&POLICY)?)
     }
 
-    /// Everything needed to go on exactly: parameters (`params/…`), optimizer state (`opt/…`), counters, normalisers, random
-    /// state, and the carry of the train stream.
+    /// Everything needed to go on exactly: parameters, optimizer state, slow value, normalisers, random state, and the carry of
+    /// the train stream.
     pub fn save(&self) -> Result<BTreeMap<String, Array>, AgentError> {
-        todo!()
+        let mut state = BTreeMap::new();
+        let mut put =
+            |prefix: &str, tree: Tree| state.extend(tree.into_iter().map(|(k, a)| (format!("{prefix}/{k}"), a)));
+        put("params", shared::params::to_tree(&self.params.subset(&[".*"])?)?);
+        put("slow", self.slow_params.trainable_tree()?);
+        put("opt", self.optimizer.save());
+        put("norm", self.save_norms());
+        put("random", [("noise".to_string(), to_bytes(&self.draws)?)].into());
+        put("count", [("slow_value".to_string(), Array::u64(&[], &[self.slow_count]))].into());
+        if let Some(carry) = &self.carry {
+            put(
+                "carry",
+                [("deter".into(), to_array(&carry.state.deter)?), ("stoch".into(), to_array(&carry.state.stoch)?)]
+                    .into(),
+            );
+            put("carry/action", carry.action.clone());
+        }
+        Ok(state)
     }
 
-    /// Go on from a saved state; checked whole before anything is changed.
-    pub fn load(&mut self, state: BTreeMap<String, Array>) -> Result<(), AgentError> {
-        let _ = state;
-        todo!()
+    fn save_norms(&self) -> Tree {
+        let one = |(name, n): (&str, &Normalize)| {
+            (name.to_string(), Array::f32(&[3], &[n.stats.low, n.stats.high, n.stats.corr]))
+        };
+        [("returns", &self.norms.returns), ("values", &self.norms.values), ("advantages", &self.norms.advantages)]
+            .into_iter()
+            .map(one)
+            .collect()
     }
+
+    fn load_norms(&mut self, saved: &Tree) -> Result<(), AgentError> {
+        let norms = &mut self.norms;
+        for (name, norm) in
+            [("returns", &mut norms.returns), ("values", &mut norms.values), ("advantages", &mut norms.advantages)]
+        {
+            let array = entry(saved, name)?;
+            let [low, high, corr] = array.to_f32()[..] else { return Err(misfit(name)) };
+            norm.stats = Stats { low, high, corr };
+        }
+        Ok(())
+    }
+
+    fn load_carry(&mut self, mut saved: Tree) -> Result<(), AgentError> {
+        if saved.is_empty() {
+            return Ok(());
+        }
+        let state = State { deter: entry(&saved, "deter")?.to_tensor()?, stoch: entry(&saved, "stoch")?.to_tensor()? };
+        let action = |key: &String| {
+            let name = format!("action/{key}");
+            saved.remove(&name).map(|a| (key.clone(), a)).ok_or_else(|| misfit(&name))
+        };
+        let action = self.act.keys().map(action).collect::<Result<_, _>>()?;
+        self.carry = Some(Carry { state, action });
+        Ok(())
+    }
+
+    /// Set parameters, slow value and return normaliser by their official paths, and start without a carry: for comparison with
+    /// reference values.
+    pub fn set_official(&mut self, values: &Tree) -> Result<(), AgentError> {
+        let (mut params, mut slow) = (Tree::new(), Tree::new());
+        for (path, array) in values {
+            match path.split('/').next() {
+                Some("slowval") => drop(slow.insert(path.clone(), array.clone())),
+                Some("retnorm" | "valnorm" | "advnorm" | "slowval_count") => {}
+                _ => drop(params.insert(path.clone(), array.clone())),
+            }
+        }
+        self.params.restore(&params)?;
+        self.slow_params.restore(&slow)?;
+        let number = |path: &str| values.get(path).map(|a| a.to_f32()[0]);
+        if let (Some(low), Some(high)) = (number("retnorm/lo/value"), number("retnorm/hi/value")) {
+            let corr = number("retnorm/corr/value").unwrap_or(0.0);
+            self.norms.returns.stats = Stats { low, high, corr };
+        }
+        self.slow_count = number("slowval_count/value").unwrap_or(0.0) as u64;
+        self.carry = None;
+        Ok(())
+    }
+
+    /// Parameters, slow value with its count, and return normaliser by their official paths.
+    pub fn official(&self) -> Result<Tree, AgentError> {
+        let mut values = self.params.trainable_tree()?;
+        values.extend(self.slow_params.trainable_tree()?);
+        let stats = &self.norms.returns.stats;
+        values.insert("retnorm/lo/value".into(), Array::f32(&[1], &[stats.low]));
+        values.insert("retnorm/hi/value".into(), Array::f32(&[1], &[stats.high]));
+        values.insert("slowval_count/value".into(), Array::i32(&[1], &[self.slow_count as i32]));
+        Ok(values)
+    }
+
+    /// The networks.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Paths of the trainable parameters, in the order of the gradients.
+    pub fn trainable_paths(&self) -> Vec<String> {
+        self.params.trainable().into_iter().map(|(path, _)| path).collect()
+    }
+}
+
+fn unsupported(key: &'static str, value: impl ToString, supported: &'static str) -> AgentError {
+    AgentError::Unsupported { key, value: value.to_string(), supported }
+}
+
+/// An option that would be ignored is an error.
+fn check(c: &AgentConfig) -> Result<(), AgentError> {
+    let (enc, dec, rssm) = (&c.enc.simple, &c.dec.simple, &c.dynamics.rssm);
+    let texts = [
+        ("dyn.typ", &c.dynamics.typ, "rssm"),
+        ("enc.typ", &c.enc.typ, "simple"),
+        ("dec.typ", &c.dec.typ, "simple"),
+        ("policy_dist_disc", &c.policy_dist_disc, "categorical"),
+        ("policy_dist_cont", &c.policy_dist_cont, "bounded_normal"),
+        ("rewhead.output", &c.rewhead.output, "symexp_twohot"),
+        ("value.output", &c.value.output, "symexp_twohot"),
+        ("conhead.output", &c.conhead.output, "binary"),
+    ];
+    for (key, value, supported) in texts {
+        if value != supported {
+            return Err(unsupported(key, value, supported));
+        }
+    }
+    let layers = [
+        ("dyn.rssm", &rssm.act, &rssm.norm, &rssm.winit),
+        ("enc.simple", &enc.act, &enc.norm, &enc.winit),
+        ("dec.simple", &dec.act, &dec.norm, &dec.winit),
+        ("rewhead", &c.rewhead.act, &c.rewhead.norm, &c.rewhead.winit),
+        ("conhead", &c.conhead.act, &c.conhead.norm, &c.conhead.winit),
+        ("policy", &c.policy.act, &c.policy.norm, &c.policy.winit),
+        ("value", &c.value.act, &c.value.norm, &c.value.winit),
+    ];
+    for (key, act, norm, winit) in layers {
+        if (act.as_str(), norm.as_str(), winit.as_str()) != ("silu", "rms", "trunc_normal_in") {
+            let value = format!("{{act: {act}, norm: {norm}, winit: {winit}}}");
+            return Err(unsupported(key, value, "act silu, norm rms, winit trunc_normal_in"));
+        }
+    }
+    let flags = [
+        ("enc.simple.outer", enc.outer),
+        ("enc.simple.strided", enc.strided),
+        ("dec.simple.outer", dec.outer),
+        ("dec.simple.strided", dec.strided),
+        ("dec.simple.bspace = 0", dec.bspace == 0),
+        ("ac_grads", c.ac_grads),
+        ("report_gradnorms", c.report_gradnorms),
+    ];
+    match flags.into_iter().find(|(_, set)| *set) {
+        Some((key, _)) => Err(unsupported(key, true, "false")),
+        None => Ok(()),
+    }
+}
+
+fn misfit(name: &str) -> AgentError {
+    AgentError::State { message: format!("`{name}` is missing or has another shape") }
+}
+
+fn entry<'a>(saved: &'a Tree, name: &str) -> Result<&'a Array, AgentError> {
+    saved.get(name).ok_or_else(|| misfit(name))
+}
+
+fn scalar(saved: &Tree, name: &str) -> Result<u64, AgentError> {
+    entry(saved, name)?.values::<u64>().first().copied().ok_or_else(|| misfit(name))
+}
+
+fn to_bytes(draws: &Seeded) -> Result<Array, AgentError> {
+    let text = serde_json::to_vec(draws).map_err(|e| AgentError::State { message: e.to_string() })?;
+    Ok(Array::u8(&[text.len()], &text))
+}
+
+fn from_bytes(saved: &Tree, name: &str) -> Result<Seeded, AgentError> {
+    serde_json::from_slice(&entry(saved, name)?.bytes).map_err(|e| AgentError::State { message: e.to_string() })
 }

@@ -1,1 +1,19 @@
-//! dreamer
+//! The training half of DreamerV3: decoder, heads, losses, imagination, returns.
+
+mod context;
+mod decoder;
+mod heads;
+mod imagine;
+mod losses;
+mod model;
+mod normalize;
+mod returns;
+
+pub(crate) use context::last_actions;
+pub use context::{Context, split};
+pub use decoder::{Decoder, Latent, Recon};
+pub use heads::{Binary, Value};
+pub use losses::{Loss, Metrics, Normalizers, Outputs, Step};
+pub use model::Model;
+pub use normalize::{Normalize, Stats};
+pub use returns::{Episode, lambda_return};

@@ -124,6 +124,9 @@ pub struct EncSimpleConfig {
     pub outer: bool,
     pub kernel: usize,
     pub strided: bool,
+    /// Principal components kept per recorded feature (0: all, standardised); set from `vit.reduce`.
+    #[serde(skip)]
+    pub reduce: usize,
 }
 
 /// Which decoder, with its options.
@@ -154,6 +157,9 @@ pub struct DecSimpleConfig {
     pub strided: bool,
     #[serde(default = "yes")]
     pub symlog: bool,
+    /// Whether recorded features are predicted; set from `vit.decode`.
+    #[serde(skip)]
+    pub features: bool,
 }
 
 fn yes() -> bool {
@@ -237,7 +243,7 @@ pub struct NormConfig {
     pub perclo: f64,
     #[serde(default = "perchi")]
     pub perchi: f64,
-    #[serde(default)]
+    #[serde(default = "yes")]
     pub debias: bool,
 }
 

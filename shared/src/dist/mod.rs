@@ -1,9 +1,9 @@
-//! Distributions: sampling, log-probability, entropy, KL.
+//! Distributions: sampling, log-probability, entropy, KL, each with its gradient where a loss needs one.
 
-/// Where randomness comes from. Shapes are whole tensors' shapes.
-pub trait Draws {
-    /// Standard Gumbel noise.
-    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32>;
-    /// Standard normal noise.
-    fn normal(&mut self, shape: &[usize]) -> Vec<f32>;
-}
+pub mod categorical;
+mod draws;
+pub mod normal;
+mod twohot;
+
+pub use draws::{Draws, Seeded};
+pub use twohot::TwoHot;

@@ -1,5 +1,14 @@
 //! The part of DreamerV3 that actors run too: encoder, RSSM, policy, and the one step of acting.
 
 mod acting;
+mod encoder;
+mod features;
+pub mod inputs;
+mod policy;
+mod rssm;
 
-pub use acting::{Acted, Acting, Carry};
+pub use acting::{Acted, Acting, Carry, to_array};
+pub use encoder::{Encoder, Inputs};
+pub use features::Standardize;
+pub use policy::Policy;
+pub use rssm::{Rssm, State};

@@ -1,1 +1,26 @@
-//! kernels
+//! The hot operations, each with a hand-written backward pass, over plain slices.
+//!
+//! A kernel computes its value at once and, where gradients are wanted, leaves a backward closure in candle's graph
+//! (`record`). Weights are read in place, whether they are variables or mapped from a snapshot.
+
+mod block_linear;
+mod conv;
+mod gru;
+mod linear;
+pub mod math;
+mod norm_act;
+mod one_hot;
+mod pool;
+mod record;
+mod row_loss;
+
+pub use block_linear::block_linear;
+pub use conv::conv2d;
+pub use gru::gru;
+pub use linear::linear;
+pub use norm_act::{Act, norm_act};
+pub(crate) use one_hot::argmax;
+pub use one_hot::{one_hot_sample, unimix};
+pub use pool::{max_pool2, upsample2};
+pub use record::{no_grad, read, with_weight};
+pub use row_loss::row_loss;

@@ -3,39 +3,35 @@
 //! A parameter has one path (`dyn/dyngru/kernel`), the same in initialisation, gradient, optimizer, snapshot and
 //! checkpoint. Modules ask a [`Scope`] for their weights once, when they are built; what stands behind the scope decides
 //! whether weights are created ([`Create`]), looked up ([`Run`]), or read in place from a snapshot ([`ReadOnly`]).
+//!
+//! Wherever a method takes a *pattern*, it is a module prefix (`enc` or `enc/`: everything below it) if something exists
+//! there, else a regular expression that must match from the start of the path; the empty pattern selects everything.
 
+mod create;
+mod error;
+mod frozen;
 mod init;
+mod layout;
+mod phases;
+mod read_only;
+mod run;
 mod scope;
+mod select;
+mod store;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod tree;
 mod weight;
 
+pub use error::ParamError;
+pub use frozen::{FrozenRecord, FrozenReport};
 pub use init::Init;
+pub use layout::fingerprint;
+pub(crate) use layout::layout_hash;
+pub use phases::{Create, Phase, ReadOnly, Run};
 pub use scope::{Scope, Source};
+pub use store::{Count, Params};
+pub use trace::Trace;
+pub use tree::{Metadata, Tree, load, load_f32, save, to_tree};
 pub use weight::{Mapped, Region, Weight};
-
-/// Why the store refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ParamError {
-    /// No such parameter.
-    #[error("no parameter `{path}` in the {phase} phase; nearest: {nearest}")]
-    Missing {
-        /// Path asked for.
-        path: String,
-        /// Phase of the store.
-        phase: &'static str,
-        /// Nearest existing paths, comma separated.
-        nearest: String,
-    },
-    /// A parameter of another shape.
-    #[error("parameter `{path}` has shape {found:?}, but {wanted:?} was asked for")]
-    Shape {
-        /// Path asked for.
-        path: String,
-        /// Shape in the store.
-        found: Vec<usize>,
-        /// Shape asked for.
-        wanted: Vec<usize>,
-    },
-    /// From candle.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
-}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor, Var};
 
 /// Bytes that live as long as somebody reads them: shared memory, a mapped file, or plain memory.
 /// The bytes must start at a multiple of 4.
@@ -60,6 +60,21 @@ impl Weight {
             Weight::Var(v) => v.dims(),
             Weight::Mapped(m) => m.shape(),
         }
+    }
+
+    /// Run `read` over the values, row-major: in place on the CPU, over a copy elsewhere. The variable must not be written
+    /// meanwhile.
+    pub fn with_values<R>(&self, read: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {
+        let var = match self {
+            Weight::Mapped(mapped) => return Ok(read(mapped.values())),
+            Weight::Var(var) => var,
+        };
+        let (storage, layout) = var.storage_and_layout();
+        if let (Storage::Cpu(CpuStorage::F32(all)), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+            return Ok(read(&all[start..end]));
+        }
+        drop(storage);
+        Ok(read(&self.to_vec()?))
     }
 
     /// A copy of the values, row-major.

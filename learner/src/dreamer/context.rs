@@ -1,0 +1,91 @@
+//! Replay context: where each row of a batch takes its first state and previous actions from (official `agent.py`,
+//! _apply_replay_context).
+
+use candle_core::{Result, Tensor};
+use shared::array::Array;
+use shared::dreamer::inputs::{Columns, column};
+use shared::dreamer::{Carry, State};
+use shared::env::Spaces;
+use shared::experience::{DETER, STOCH};
+
+/// What a training step runs on.
+pub struct Context {
+    /// B and T.
+    pub shape: (usize, usize),
+    /// Observed columns of the T trained steps, [B * T, …], row by row.
+    pub obs: Columns,
+    /// Action before each trained step, by key, [B * T, …].
+    pub prev_actions: Columns,
+    /// State before the first trained step, [B, …]; has no gradient.
+    pub state: State,
+}
+
+/// Split a batch [B, C + T, …]. Rows that begin a sample (`consec` 0) start from the latents stored with their last context
+/// step, others from the carry of the previous training step.
+pub fn split(batch: &Columns, carry: &Carry, act: &Spaces, context: usize) -> Result<Context> {
+    let flags = column(batch, "is_first")?;
+    let [rows, steps] = flags.shape[..] else { candle_core::bail!("`is_first` must be [B, T], not {:?}", flags.shape) };
+    if steps <= context {
+        candle_core::bail!("a batch of {steps} steps has nothing beyond its replay context of {context}");
+    }
+    let observed =
+        |(key, _): &(&String, &Array)| !act.contains_key(*key) && *key != DETER && *key != STOCH && *key != "consec";
+    let cut = |array: &Array, from: usize, to: usize| slice_time(array, from, to);
+    let obs = batch.iter().filter(observed).map(|(k, a)| (k.clone(), cut(a, context, steps))).collect();
+    let mut prev_actions = Columns::new();
+    for key in act.keys() {
+        let actions = column(batch, key)?;
+        let previous = match context {
+            0 => prepend(column(&carry.action, key)?, actions),
+            c => cut(actions, c - 1, steps - 1),
+        };
+        prev_actions.insert(key.clone(), previous);
+    }
+    let state = match context {
+        0 => carry.state.clone(),
+        c => first_states(batch, &carry.state, rows, c)?,
+    };
+    Ok(Context { shape: (rows, steps - context), obs, prev_actions, state: state.detach() })
+}
+
+fn first_states(batch: &Columns, running: &State, rows: usize, context: usize) -> Result<State> {
+    let consec = column(batch, "consec")?.to_f32();
+    let per_row = consec.len() / rows;
+    let starts: Vec<u8> = (0..rows).map(|b| (consec[b * per_row] == 0.0) as u8).collect();
+    let select = |key: &str, running: &Tensor| {
+        let stored = slice_time(column(batch, key)?, context - 1, context).to_tensor()?;
+        let mask = Tensor::from_slice(&starts, rows, running.device())?;
+        let mask = mask.reshape([&[rows], vec![1; stored.rank() - 1].as_slice()].concat())?;
+        mask.broadcast_as(stored.shape())?.where_cond(&stored, running)
+    };
+    Ok(State { deter: select(DETER, &running.deter)?, stoch: select(STOCH, &running.stoch)? })
+}
+
+/// Steps from..to of [B, L, …] as [B * (to - from), …].
+fn slice_time(array: &Array, from: usize, to: usize) -> Array {
+    let (rows, steps) = (array.shape[0], array.shape[1]);
+    let size = array.bytes.len() / (rows * steps).max(1);
+    let row = |b: usize| &array.bytes[(b * steps + from) * size..(b * steps + to) * size];
+    let shape = [&[rows * (to - from)], &array.shape[2..]].concat();
+    Array { dtype: array.dtype, shape, bytes: (0..rows).flat_map(row).copied().collect() }
+}
+
+/// [B, …] before all but the last step of [B, L, …], as [B * L, …].
+fn prepend(first: &Array, rest: &Array) -> Array {
+    let (rows, steps) = (rest.shape[0], rest.shape[1]);
+    let size = rest.bytes.len() / (rows * steps).max(1);
+    let row =
+        |b: usize| [&first.bytes[b * size..][..size], &rest.bytes[b * steps * size..][..(steps - 1) * size]].concat();
+    let shape = [&[rows * steps], &rest.shape[2..]].concat();
+    Array { dtype: rest.dtype, shape, bytes: (0..rows).flat_map(row).collect() }
+}
+
+/// The last action of each row of a batch, by key.
+pub(crate) fn last_actions(batch: &Columns, act: &Spaces) -> Result<Columns> {
+    let last = |key: &String| {
+        let actions = column(batch, key)?;
+        let steps = actions.shape[1];
+        Ok((key.clone(), slice_time(actions, steps - 1, steps)))
+    };
+    act.keys().map(last).collect()
+}

@@ -1,0 +1,217 @@
+//! Decoder: vectors, features and images from the latent state, with their losses (official `rssm.py`, Decoder).
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
+use shared::config::DecSimpleConfig;
+use shared::dreamer::inputs::{self, Columns};
+use shared::dreamer::{Inputs, Standardize};
+use shared::env::{Space, Spaces};
+use shared::kernels::math::{sigmoid, softmax, symlog};
+use shared::kernels::{read, row_loss, upsample2};
+use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm};
+use shared::params::{ParamError, Scope, Source};
+
+/// Raw predictions by key: vectors in symlog space (logits if discrete), features standardised, images before the sigmoid.
+pub type Recon = BTreeMap<String, Tensor>;
+
+/// From latent states to observations.
+pub struct Decoder {
+    symlog: bool,
+    mlp: Option<Mlp>,
+    vectors: BTreeMap<String, (Space, Linear)>,
+    features: BTreeMap<String, Linear>,
+    images: Vec<(String, Space)>,
+    image: Option<ImageDecoder>,
+}
+
+/// Widths of the latent state.
+#[derive(Clone, Copy)]
+pub struct Latent {
+    /// Numbers in deter.
+    pub deter: usize,
+    /// Numbers in stoch, flat.
+    pub stoch: usize,
+}
+
+impl Decoder {
+    /// Modules below `dec`. An image is predicted where its frames are recorded, features where the config asks for them;
+    /// `reduce` is the encoder's.
+    pub fn new(
+        source: &dyn Source,
+        config: &DecSimpleConfig,
+        reduce: usize,
+        spaces: &Spaces,
+        latent: Latent,
+    ) -> std::result::Result<Self, ParamError> {
+        let scope = Scope::root(source).sub("dec");
+        let observed = inputs::observed(spaces);
+        let vector_spaces = || observed.iter().filter(|(_, s)| inputs::is_vector(s));
+        let feature_spaces = || observed.iter().filter(|(_, s)| config.features && inputs::is_features(s));
+        let mlp = match vector_spaces().count() + feature_spaces().count() {
+            0 => None,
+            _ => Some(Mlp::head(&scope.sub("mlp"), latent.deter + latent.stoch, config.units, config.layers)?),
+        };
+        let units = mlp.as_ref().map_or(0, Mlp::width);
+        let head = |group: &str, key: &str, name: &str, width: usize| {
+            Linear::new(&scope.sub(group).sub(key).sub(name), units, width, config.outscale)
+        };
+        let mut vectors = BTreeMap::new();
+        for (key, space) in vector_spaces() {
+            let name = if space.is_discrete() { "logits" } else { "pred" };
+            vectors.insert(key.to_string(), ((*space).clone(), head("vec", key, name, space.width())?));
+        }
+        let mut features = BTreeMap::new();
+        for (key, space) in feature_spaces() {
+            let short = key.trim_start_matches("vit/");
+            let seen = Scope::root(source).sub("enc").sub("features").sub(short);
+            let width = Standardize::new(&seen, space, reduce)?.width();
+            features.insert(key.to_string(), head("features", short, "pred", width)?);
+        }
+        let images: Vec<_> = spaces.iter().filter(|(_, s)| s.is_image()).map(|(k, s)| (k.clone(), s.clone())).collect();
+        let image = match images.is_empty() {
+            true => None,
+            false => Some(ImageDecoder::new(&scope, config, &images, latent)?),
+        };
+        Ok(Self { symlog: config.symlog, mlp, vectors, features, images, image })
+    }
+
+    /// Raw predictions for deter [N, D] and flat stoch [N, S].
+    pub fn forward(&self, deter: &Tensor, stoch: &Tensor) -> Result<Recon> {
+        let mut recon = Recon::new();
+        if let Some(mlp) = &self.mlp {
+            let x = mlp.forward(&Tensor::cat(&[stoch, deter], 1)?)?;
+            for (key, linear) in self.vectors.iter().map(|(k, (_, l))| (k, l)).chain(&self.features) {
+                recon.insert(key.clone(), linear.forward(&x)?);
+            }
+        }
+        if let Some(image) = &self.image {
+            let x = image.forward(deter, stoch)?;
+            let mut start = 0;
+            for (key, space) in &self.images {
+                recon.insert(key.clone(), x.narrow(3, start, space.shape[2])?.contiguous()?);
+                start += space.shape[2];
+            }
+        }
+        Ok(recon)
+    }
+
+    /// Loss per step [N] by key.
+    pub fn losses(&self, recon: &Recon, obs: &Columns, inputs: &Inputs) -> Result<BTreeMap<String, Tensor>> {
+        let loss = |(key, pred): (&String, &Tensor)| {
+            let loss = match (self.vectors.get(key), inputs.features.get(key)) {
+                (Some((space, _)), _) => self.vector_loss(key, space, pred, obs)?,
+                (None, Some(target)) => read(target, |target| squared_error(pred, target))??,
+                (None, None) => image_loss(pred, &inputs::column(obs, key)?.bytes)?,
+            };
+            Ok((key.clone(), loss))
+        };
+        recon.iter().map(loss).collect()
+    }
+
+    fn vector_loss(&self, key: &str, space: &Space, pred: &Tensor, obs: &Columns) -> Result<Tensor> {
+        let target = inputs::column(obs, key)?.to_f32();
+        let Some(classes) = space.classes else {
+            let target: Vec<f32> = if self.symlog { target.into_iter().map(symlog).collect() } else { target };
+            return squared_error(pred, &target);
+        };
+        row_loss(pred, space.width(), |n, row, grad| {
+            let elements = row.chunks_exact(classes).zip(grad.chunks_exact_mut(classes)).enumerate();
+            let one = |(i, (row, grad)): (usize, (&[f32], &mut [f32]))| {
+                let class = target[n * space.elements() + i].max(0.0) as usize;
+                let log_sum = softmax(row, grad);
+                grad[class] -= 1.0;
+                log_sum - row[class]
+            };
+            elements.map(one).sum()
+        })
+    }
+}
+
+/// Sum of squared differences per row, without a factor of 1/2.
+fn squared_error(pred: &Tensor, target: &[f32]) -> Result<Tensor> {
+    let columns = pred.dim(1)?;
+    row_loss(pred, columns, |n, row, grad| {
+        let target = &target[n * columns..][..columns];
+        grad.iter_mut().zip(row).zip(target).for_each(|((g, p), t)| *g = 2.0 * (p - t));
+        row.iter().zip(target).map(|(p, t)| (p - t) * (p - t)).sum()
+    })
+}
+
+/// Sum over pixels of (sigmoid(pred) - byte / 255)^2.
+fn image_loss(pred: &Tensor, bytes: &[u8]) -> Result<Tensor> {
+    let pixels: usize = pred.dims()[1..].iter().product();
+    row_loss(pred, pixels, |n, row, grad| {
+        let target = &bytes[n * pixels..][..pixels];
+        let one = |((g, &x), &t): ((&mut f32, &f32), &u8)| {
+            let p = sigmoid(x);
+            let error = p - t as f32 / 255.0;
+            *g = 2.0 * error * p * (1.0 - p);
+            error * error
+        };
+        grad.iter_mut().zip(row).zip(target).map(one).sum()
+    })
+}
+
+struct ImageDecoder {
+    sides: [usize; 2],
+    depth: usize,
+    blocks: usize,
+    from_deter: BlockLinear,
+    from_stoch: (Linear, Norm, Linear),
+    norm: Norm,
+    stages: Vec<(Conv2d, Norm)>,
+    out: Conv2d,
+}
+
+impl ImageDecoder {
+    fn new(
+        scope: &Scope,
+        config: &DecSimpleConfig,
+        images: &[(String, Space)],
+        latent: Latent,
+    ) -> std::result::Result<Self, ParamError> {
+        let depths: Vec<usize> = config.mults.iter().map(|m| m * config.depth).collect();
+        let (factor, depth) = (1 << depths.len(), depths[depths.len() - 1]);
+        let sides = [images[0].1.shape[0] / factor, images[0].1.shape[1] / factor];
+        if images.iter().any(|(_, s)| [s.shape[0], s.shape[1]] != sides.map(|m| m * factor)) {
+            let message = format!("decoded images must share sides that are multiples of {factor}; got {images:?}");
+            return Err(candle_core::Error::Msg(message).into());
+        }
+        let units = sides[0] * sides[1] * depth;
+        let mut stages = vec![];
+        let mut channels = depth;
+        for i in (0..depths.len() - 1).rev() {
+            let conv = Conv2d::new(&scope.sub(&format!("conv{i}")), config.kernel, channels, depths[i], 1.0)?;
+            stages.push((conv, Norm::silu(&scope.sub(&format!("conv{i}norm")), depths[i])?));
+            channels = depths[i];
+        }
+        let outputs = images.iter().map(|(_, s)| s.shape[2]).sum();
+        Ok(Self {
+            sides,
+            depth,
+            blocks: config.bspace,
+            from_deter: BlockLinear::new(&scope.sub("sp0"), latent.deter, units, config.bspace)?,
+            from_stoch: (
+                Linear::new(&scope.sub("sp1"), latent.stoch, 2 * config.units, 1.0)?,
+                Norm::silu(&scope.sub("sp1norm"), 2 * config.units)?,
+                Linear::new(&scope.sub("sp2"), 2 * config.units, units, 1.0)?,
+            ),
+            norm: Norm::silu(&scope.sub("spnorm"), depth)?,
+            stages,
+            out: Conv2d::new(&scope.sub("imgout"), config.kernel, channels, outputs, config.outscale)?,
+        })
+    }
+
+    /// Images before the sigmoid, [N, H, W, C].
+    fn forward(&self, deter: &Tensor, stoch: &Tensor) -> Result<Tensor> {
+        let (rows, [h, w], g) = (deter.dim(0)?, self.sides, self.blocks);
+        let spatial = self.from_deter.forward(deter)?.reshape((rows, g, h, w, self.depth / g))?;
+        let spatial = spatial.permute((0, 2, 3, 1, 4))?.contiguous()?.reshape((rows, h, w, self.depth))?;
+        let (first, norm, second) = &self.from_stoch;
+        let mixed = second.forward(&norm.forward(&first.forward(stoch)?)?)?.reshape((rows, h, w, self.depth))?;
+        let x = self.norm.forward(&(spatial + mixed)?)?;
+        let stage = |x: Tensor, (conv, norm): &(Conv2d, Norm)| norm.forward(&conv.forward(&upsample2(&x)?)?);
+        self.out.forward(&upsample2(&self.stages.iter().try_fold(x, stage)?)?)
+    }
+}

@@ -1,0 +1,82 @@
+//! Scalar heads: two-hot reward and value, binary continue (official `heads.py`, `outs.py`).
+
+use candle_core::{Result, Tensor};
+use shared::config::HeadConfig;
+use shared::dist::TwoHot;
+use shared::kernels::math::{sigmoid, softmax, softplus};
+use shared::kernels::{read, row_loss};
+use shared::nn::{Linear, Mlp};
+use shared::params::{ParamError, Scope};
+
+/// A scalar as a categorical over symexp-spaced bins: reward and value.
+pub struct Value {
+    mlp: Mlp,
+    head: Linear,
+    bins: TwoHot,
+}
+
+impl Value {
+    /// Modules below `scope` (`rew`, `val`, `slowval`).
+    pub fn new(scope: &Scope, config: &HeadConfig, inputs: usize) -> std::result::Result<Self, ParamError> {
+        let bins = TwoHot::new(config.bins.unwrap_or(255));
+        let mlp = Mlp::head(&scope.sub("mlp"), inputs, config.units, config.layers)?;
+        let head = Linear::new(&scope.sub("head").sub("logits"), mlp.width(), bins.count(), config.outscale)?;
+        Ok(Self { mlp, head, bins })
+    }
+
+    /// Logits [N, bins] of features [N, F].
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.mlp.forward(features)?)
+    }
+
+    /// Means [N] of logits.
+    pub fn means(&self, logits: &Tensor) -> Result<Vec<f32>> {
+        read(logits, |x| x.chunks_exact(self.bins.count()).map(|row| self.bins.mean(row)).collect())
+    }
+
+    /// Weighted sum of cross-entropies to several targets per row: `targets(n)` gives (target, weight) pairs. [N].
+    pub fn loss<const K: usize>(
+        &self,
+        logits: &Tensor,
+        targets: impl Fn(usize) -> [(f32, f32); K] + Sync,
+    ) -> Result<Tensor> {
+        row_loss(logits, self.bins.count(), |n, row, grad| {
+            let mut probs = vec![0.0; row.len()];
+            let log_sum = softmax(row, &mut probs);
+            targets(n).into_iter().map(|(y, w)| self.bins.loss(row, (&probs, log_sum), y, w, grad)).sum()
+        })
+    }
+}
+
+/// A probability: whether the episode continues.
+pub struct Binary {
+    mlp: Mlp,
+    head: Linear,
+}
+
+impl Binary {
+    /// Modules below `scope` (`con`).
+    pub fn new(scope: &Scope, config: &HeadConfig, inputs: usize) -> std::result::Result<Self, ParamError> {
+        let mlp = Mlp::head(&scope.sub("mlp"), inputs, config.units, config.layers)?;
+        let head = Linear::new(&scope.sub("head").sub("logit"), mlp.width(), 1, config.outscale)?;
+        Ok(Self { mlp, head })
+    }
+
+    /// Logits [N, 1] of features [N, F].
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.mlp.forward(features)?)
+    }
+
+    /// Probabilities [N] of logits.
+    pub fn probs(&self, logits: &Tensor) -> Result<Vec<f32>> {
+        read(logits, |x| x.iter().map(|&z| sigmoid(z)).collect())
+    }
+
+    /// Cross-entropy to soft targets [N].
+    pub fn loss(&self, logits: &Tensor, targets: &[f32]) -> Result<Tensor> {
+        row_loss(logits, 1, |n, row, grad| {
+            grad[0] = sigmoid(row[0]) - targets[n];
+            softplus(row[0]) - targets[n] * row[0]
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! Categoricals: the grouped latents with unimix, and discrete actions.
+
+use crate::kernels::math::softmax;
+use crate::kernels::unimix;
+
+/// Which side of KL(post || prior) the gradient flows to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// To the posterior (`rep` loss).
+    Post,
+    /// To the prior (`dyn` loss).
+    Prior,
+}
+
+/// KL(post || prior) summed over groups of `classes` logits, both mixed with `mix` of the uniform distribution. Fills the
+/// gradient with respect to one side's raw logits.
+pub fn kl(post: &[f32], prior: &[f32], classes: usize, mix: f32, side: Side, grad: &mut [f32]) -> f32 {
+    let mut total = 0.0;
+    let (mut p, mut q, mut h) = (vec![0.0; classes], vec![0.0; classes], vec![0.0; classes]);
+    for ((post, prior), grad) in
+        post.chunks_exact(classes).zip(prior.chunks_exact(classes)).zip(grad.chunks_exact_mut(classes))
+    {
+        unimix(post, mix, &mut p);
+        unimix(prior, mix, &mut q);
+        for i in 0..classes {
+            let log_ratio = p[i].ln() - q[i].ln();
+            total += p[i] * log_ratio;
+            h[i] = if side == Side::Post { log_ratio } else { -p[i] / q[i] };
+        }
+        softmax(if side == Side::Post { post } else { prior }, grad);
+        let dot: f32 = grad.iter().zip(&h).map(|(s, h)| s * h).sum();
+        grad.iter_mut().zip(&h).for_each(|(s, h)| *s *= (1.0 - mix) * (h - dot));
+    }
+    total
+}
+
+/// Entropy summed over groups of `classes` logits, mixed with `mix` of the uniform distribution.
+pub fn entropy(logits: &[f32], classes: usize, mix: f32) -> f32 {
+    let mut p = vec![0.0; classes];
+    let group = |logits: &[f32]| {
+        unimix(logits, mix, &mut p);
+        -p.iter().map(|p| p * p.ln()).sum::<f32>()
+    };
+    logits.chunks_exact(classes).map(group).sum()
+}
+
+/// Log-probability of class `action` and entropy of one row of raw logits. Adds `to_logp` and `to_entropy` times their
+/// gradients to `grad`.
+pub fn logp_entropy(logits: &[f32], action: usize, to_logp: f32, to_entropy: f32, grad: &mut [f32]) -> (f32, f32) {
+    let mut probs = vec![0.0; logits.len()];
+    let log_sum = softmax(logits, &mut probs);
+    let entropy: f32 = -probs.iter().zip(logits).map(|(p, l)| p * (l - log_sum)).sum::<f32>();
+    for (i, (&p, &l)) in probs.iter().zip(logits).enumerate() {
+        let indicator = (i == action) as u8 as f32;
+        grad[i] += to_logp * (indicator - p) - to_entropy * p * (l - log_sum + entropy);
+    }
+    (logits[action] - log_sum, entropy)
+}

@@ -1,0 +1,130 @@
+//! Encoder: vectors through an MLP, features of the frozen ViT through the adapter, images through convolutions
+//! (official `rssm.py`, Encoder).
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor};
+
+use super::features::Standardize;
+use super::inputs::{self, Columns};
+use crate::config::EncSimpleConfig;
+use crate::env::{Space, Spaces};
+use crate::kernels::max_pool2;
+use crate::nn::{Conv2d, Mlp, Norm};
+use crate::params::{ParamError, Scope};
+
+/// Observations as the encoder takes them, one row per step.
+pub struct Inputs {
+    rows: usize,
+    vector: Option<Tensor>,
+    /// Standardised features by key, [rows, P * k]; also what the decoder predicts.
+    pub features: BTreeMap<String, Tensor>,
+    image: Option<Tensor>,
+}
+
+/// From observations to tokens.
+pub struct Encoder {
+    vectors: Vec<(String, Space)>,
+    images: Vec<(String, Space)>,
+    symlog: bool,
+    mlp: Option<Mlp>,
+    features: BTreeMap<String, Standardize>,
+    adapter: Option<Mlp>,
+    stages: Vec<(Conv2d, Norm)>,
+    width: usize,
+}
+
+impl Encoder {
+    /// Modules below `scope` (`enc`) for the spaces that the agent sees. An image with recorded features is not convolved.
+    pub fn new(scope: &Scope, config: &EncSimpleConfig, spaces: &Spaces) -> std::result::Result<Self, ParamError> {
+        let observed = inputs::observed(spaces);
+        let owned = |(k, s): (&&str, &&Space)| (k.to_string(), (*s).clone());
+        let seen_by_vit = |key: &str| spaces.contains_key(&format!("vit/{key}"));
+        let vectors: Vec<_> = observed.iter().filter(|(_, s)| inputs::is_vector(s)).map(owned).collect();
+        let images: Vec<_> = observed.iter().filter(|(k, s)| s.is_image() && !seen_by_vit(k)).map(owned).collect();
+        let mut features = BTreeMap::new();
+        for (key, space) in observed.iter().filter(|(_, s)| inputs::is_features(s)) {
+            let scope = scope.sub("features").sub(key.trim_start_matches("vit/"));
+            features.insert(key.to_string(), Standardize::new(&scope, space, config.reduce)?);
+        }
+        let stack = |name: &str, inputs: usize| match inputs {
+            0 => Ok(None),
+            n => Mlp::stack(scope, name, n, config.units, config.layers).map(Some),
+        };
+        let mlp = stack("mlp", vectors.iter().map(|(_, s)| s.width()).sum())?;
+        let adapter = stack("adapter", features.values().map(Standardize::width).sum())?;
+        let (stages, image_width) = stages(scope, config, &images)?;
+        let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
+        Ok(Self { vectors, images, symlog: config.symlog, mlp, features, adapter, stages, width })
+    }
+
+    /// Numbers per step that the RSSM gets.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Prepare `rows` steps.
+    pub fn inputs(&self, obs: &Columns, rows: usize) -> Result<Inputs> {
+        let spaces: Vec<(&str, &Space)> = self.vectors.iter().map(|(k, s)| (k.as_str(), s)).collect();
+        let vector = (!spaces.is_empty()).then(|| inputs::vectors(&spaces, obs, rows, self.symlog)).transpose()?;
+        let standardize =
+            |(key, s): (&String, &Standardize)| Ok((key.clone(), s.forward(inputs::column(obs, key)?, rows)?));
+        let features = self.features.iter().map(standardize).collect::<Result<_>>()?;
+        let image = (!self.images.is_empty()).then(|| self.image(obs, rows)).transpose()?;
+        Ok(Inputs { rows, vector, features, image })
+    }
+
+    /// Tokens, [rows, width].
+    pub fn forward(&self, inputs: &Inputs) -> Result<Tensor> {
+        let mut outs = vec![];
+        if let (Some(mlp), Some(x)) = (&self.mlp, &inputs.vector) {
+            outs.push(mlp.forward(x)?);
+        }
+        if let Some(adapter) = &self.adapter {
+            let parts: Vec<&Tensor> = inputs.features.values().collect();
+            outs.push(adapter.forward(&Tensor::cat(&parts, 1)?)?);
+        }
+        if let Some(image) = &inputs.image {
+            let pooled = |x: Tensor, (conv, norm): &(Conv2d, Norm)| norm.forward(&max_pool2(&conv.forward(&x)?)?);
+            outs.push(self.stages.iter().try_fold(image.clone(), pooled)?.reshape((inputs.rows, ()))?);
+        }
+        Tensor::cat(&outs, 1)
+    }
+
+    /// Images joined on channels, scaled to -0.5..0.5, [rows, H, W, C].
+    fn image(&self, obs: &Columns, rows: usize) -> Result<Tensor> {
+        let mut parts = vec![];
+        for (key, space) in &self.images {
+            let bytes = &inputs::column(obs, key)?.bytes;
+            let shape = [&[rows], space.shape.as_slice()].concat();
+            let values: Vec<f32> = bytes.iter().map(|&b| b as f32 / 255.0 - 0.5).collect();
+            parts.push(Tensor::from_vec(values, shape, &Device::Cpu)?);
+        }
+        Tensor::cat(&parts, 3)
+    }
+}
+
+type Stages = (Vec<(Conv2d, Norm)>, usize);
+
+fn stages(
+    scope: &Scope,
+    config: &EncSimpleConfig,
+    images: &[(String, Space)],
+) -> std::result::Result<Stages, ParamError> {
+    let Some((key, first)) = images.first() else { return Ok((vec![], 0)) };
+    let factor = 1 << config.mults.len();
+    let sides = [first.shape[0], first.shape[1]];
+    if sides.iter().any(|s| s % factor != 0 || !(3..=16).contains(&(s / factor))) {
+        let message = format!("image `{key}` is {sides:?} pixels; sides must be {factor} times 3 to 16");
+        return Err(candle_core::Error::Msg(message).into());
+    }
+    let mut channels = images.iter().map(|(_, s)| s.shape[2]).sum();
+    let mut stages = vec![];
+    for (i, mult) in config.mults.iter().enumerate() {
+        let depth = config.depth * mult;
+        let conv = Conv2d::new(&scope.sub(&format!("cnn{i}")), config.kernel, channels, depth, 1.0)?;
+        stages.push((conv, Norm::silu(&scope.sub(&format!("cnn{i}norm")), depth)?));
+        channels = depth;
+    }
+    Ok((stages, channels * sides.iter().map(|s| s / factor).product::<usize>()))
+}

@@ -1,0 +1,72 @@
+//! Features of the frozen encoder, standardised: what the trainable adapter sees and the decoder predicts.
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::array::Array;
+use crate::env::Space;
+use crate::kernels::math::{Strides, matmul};
+use crate::kernels::with_weight;
+use crate::params::{Init, ParamError, Scope, Weight};
+
+/// (features - mean) projected on scaled principal components, or divided by the deviation. Frozen: its numbers come from
+/// calibration frames when a run is created.
+#[derive(Clone, Debug)]
+pub struct Standardize {
+    mean: Weight,
+    /// [F, k], or [F] if every number is kept.
+    scale: Weight,
+    patches: usize,
+    features: usize,
+    outputs: usize,
+}
+
+impl Standardize {
+    /// `mean` [F] and `components` [F, k] or `scale` [F] (`reduce` = 0) of the scope, for features [P, F].
+    pub fn new(scope: &Scope, space: &Space, reduce: usize) -> std::result::Result<Self, ParamError> {
+        let [patches, features] = *space.shape else {
+            let message = format!("features must have shape [patches, width], not {:?}", space.shape);
+            return Err(candle_core::Error::Msg(message).into());
+        };
+        let outputs = if reduce == 0 { features } else { reduce.min(features) };
+        let mean = scope.weight("mean", &[features], Init::Zeros)?;
+        let scale = match reduce {
+            0 => scope.weight("scale", &[features], Init::Ones)?,
+            _ => scope.weight(
+                "components",
+                &[features, outputs],
+                Init::TruncNormal { fan_in: features, outscale: 1.0 },
+            )?,
+        };
+        Ok(Self { mean, scale, patches, features, outputs })
+    }
+
+    /// Numbers per frame.
+    pub fn width(&self) -> usize {
+        self.patches * self.outputs
+    }
+
+    /// Features [rows, P, F] -> [rows, P * k].
+    pub fn forward(&self, features: &Array, rows: usize) -> Result<Tensor> {
+        let mut x = features.to_f32();
+        if x.len() != rows * self.patches * self.features {
+            candle_core::bail!("features {:?} are not {rows} x [{}, {}]", features.shape, self.patches, self.features);
+        }
+        with_weight(&self.mean, |mean| {
+            x.chunks_exact_mut(self.features).for_each(|row| row.iter_mut().zip(mean).for_each(|(x, m)| *x -= m))
+        })?;
+        let out = with_weight(&self.scale, |scale| self.project(x, scale))?;
+        Tensor::from_vec(out, (rows, self.width()), &Device::Cpu)
+    }
+
+    fn project(&self, mut x: Vec<f32>, scale: &[f32]) -> Vec<f32> {
+        if self.scale.shape().len() == 1 {
+            x.chunks_exact_mut(self.features).for_each(|row| row.iter_mut().zip(scale).for_each(|(x, s)| *x *= s));
+            return x;
+        }
+        let rows = x.len() / self.features;
+        let mut out = vec![0.0; rows * self.outputs];
+        let (sx, so) = (Strides::row_major(self.features), Strides::row_major(self.outputs));
+        matmul([rows, self.features, self.outputs], (&x, sx), (scale, so), (&mut out, so), false);
+        out
+    }
+}

@@ -1,0 +1,104 @@
+//! The policy: an MLP with a head per action key.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
+
+use super::inputs::Columns;
+use crate::array::Array;
+use crate::config::PolicyConfig;
+use crate::dist::Draws;
+use crate::dist::normal::Bounded;
+use crate::env::{Space, Spaces};
+use crate::kernels::read;
+use crate::nn::{Linear, Mlp};
+use crate::params::{ParamError, Scope};
+
+/// Distribution over actions given features.
+pub struct Policy {
+    mlp: Mlp,
+    heads: BTreeMap<String, (Space, Head)>,
+    /// Bounds of the deviation of continuous actions.
+    pub bounds: Bounded,
+}
+
+enum Head {
+    Categorical(Linear),
+    Normal { mean: Linear, stddev: Linear },
+}
+
+impl Policy {
+    /// Modules below `scope` (`pol`).
+    pub fn new(
+        scope: &Scope,
+        config: &PolicyConfig,
+        inputs: usize,
+        actions: &Spaces,
+    ) -> std::result::Result<Self, ParamError> {
+        let mlp = Mlp::head(&scope.sub("mlp"), inputs, config.units, config.layers)?;
+        let mut heads = BTreeMap::new();
+        for (key, space) in actions {
+            let scope = scope.sub("head").sub(key);
+            let linear = |name: &str, out: usize| Linear::new(&scope.sub(name), mlp.width(), out, config.outscale);
+            let head = match space.is_discrete() {
+                true => Head::Categorical(linear("logits", space.width())?),
+                false => Head::Normal {
+                    mean: linear("mean", space.elements())?,
+                    stddev: linear("stddev", space.elements())?,
+                },
+            };
+            heads.insert(key.clone(), (space.clone(), head));
+        }
+        let bounds = Bounded { min: config.minstd as f32, max: config.maxstd as f32 };
+        Ok(Self { mlp, heads, bounds })
+    }
+
+    /// Raw outputs by key for features [N, F]: logits [N, elements * classes], or [means | deviations] [N, 2 * elements].
+    pub fn forward(&self, features: &Tensor) -> Result<BTreeMap<String, Tensor>> {
+        let x = self.mlp.forward(features)?;
+        let raw = |(key, (_, head)): (&String, &(Space, Head))| {
+            let raw = match head {
+                Head::Categorical(logits) => logits.forward(&x)?,
+                Head::Normal { mean, stddev } => Tensor::cat(&[mean.forward(&x)?, stddev.forward(&x)?], 1)?,
+            };
+            Ok((key.clone(), raw))
+        };
+        self.heads.iter().map(raw).collect()
+    }
+
+    /// Sampled (unclipped) actions by key, [N, …] in the space's type.
+    pub fn sample(&self, raw: &BTreeMap<String, Tensor>, draws: &mut dyn Draws) -> Result<Columns> {
+        let mut actions = Columns::new();
+        for (key, (space, _)) in &self.heads {
+            let rows = raw[key].dim(0)?;
+            let shape = [&[rows], space.shape.as_slice()].concat();
+            let action = read(&raw[key], |raw| match space.classes {
+                Some(classes) => categorical(raw, classes, &shape, draws),
+                None => self.normal(raw, space.elements(), &shape, draws),
+            })?;
+            actions.insert(key.clone(), action);
+        }
+        Ok(actions)
+    }
+
+    fn normal(&self, raw: &[f32], dims: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {
+        let noise = draws.normal(shape);
+        let sample = |(raw, noise): (&[f32], &[f32])| -> Vec<f32> {
+            let one = |i: usize| {
+                let (mean, std) = self.bounds.mean_std(raw[i], raw[dims + i]);
+                mean + std * noise[i]
+            };
+            (0..dims).map(one).collect()
+        };
+        let values: Vec<f32> = raw.chunks_exact(2 * dims).zip(noise.chunks_exact(dims)).flat_map(sample).collect();
+        Array::f32(shape, &values)
+    }
+}
+
+fn categorical(logits: &[f32], classes: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {
+    let noise = draws.gumbel(&[shape, &[classes]].concat());
+    let pick =
+        |(logits, noise): (&[f32], &[f32])| crate::kernels::argmax(logits.iter().zip(noise).map(|(l, n)| l + n)) as i32;
+    let values: Vec<i32> = logits.chunks_exact(classes).zip(noise.chunks_exact(classes)).map(pick).collect();
+    Array::i32(shape, &values)
+}

@@ -1,0 +1,58 @@
+//! The gates of the block GRU.
+
+use candle_core::{Result, Tensor};
+
+use super::math::{sigmoid, tanh};
+use super::record::{read, record};
+
+/// gates [N, 3D], each of `blocks` blocks laid out as [reset | cand | update], and deter [N, D] -> the next deter [N, D]:
+/// u * tanh(sigmoid(reset) * cand) + (1 - u) * deter with u = sigmoid(update - 1).
+pub fn gru(gates: &Tensor, deter: &Tensor, blocks: usize) -> Result<Tensor> {
+    let (rows, width) = deter.dims2()?;
+    if gates.dims() != [rows, 3 * width] || width % blocks != 0 {
+        candle_core::bail!("gru: gates {:?} do not fit deter {:?} in {blocks} blocks", gates.dims(), deter.dims());
+    }
+    let size = width / blocks;
+    let mut next = vec![0.0; rows * width];
+    read(gates, |gates| {
+        read(deter, |deter| {
+            let parts = next.chunks_exact_mut(size).zip(gates.chunks_exact(3 * size)).zip(deter.chunks_exact(size));
+            for ((next, gates), deter) in parts {
+                let (reset, rest) = gates.split_at(size);
+                let (cand, update) = rest.split_at(size);
+                for i in 0..size {
+                    let u = sigmoid(update[i] - 1.0);
+                    next[i] = u * tanh(sigmoid(reset[i]) * cand[i]) + (1.0 - u) * deter[i];
+                }
+            }
+        })
+    })??;
+    let (g, d) = (gates.clone(), deter.clone());
+    let backward = move |dy: &[f32]| {
+        let mut dgates = vec![0.0; 3 * dy.len()];
+        let mut ddeter = vec![0.0; dy.len()];
+        read(&g, |g| read(&d, |d| backward(g, d, dy, size, &mut dgates, &mut ddeter)))??;
+        Ok(vec![Some(dgates), Some(ddeter)])
+    };
+    record(&[Some(gates.clone()), Some(deter.clone())], next, (rows, width), Box::new(backward))
+}
+
+fn backward(gates: &[f32], deter: &[f32], dy: &[f32], size: usize, dgates: &mut [f32], ddeter: &mut [f32]) {
+    for block in 0..dy.len() / size {
+        let (reset, rest) = gates[3 * size * block..][..3 * size].split_at(size);
+        let (cand, update) = rest.split_at(size);
+        let (dreset, rest) = dgates[3 * size * block..][..3 * size].split_at_mut(size);
+        let (dcand, dupdate) = rest.split_at_mut(size);
+        let span = size * block..size * (block + 1);
+        let (deter, dy, ddeter) = (&deter[span.clone()], &dy[span.clone()], &mut ddeter[span]);
+        for i in 0..size {
+            let (u, r) = (sigmoid(update[i] - 1.0), sigmoid(reset[i]));
+            let c = tanh(r * cand[i]);
+            let dinner = dy[i] * u * (1.0 - c * c);
+            ddeter[i] = dy[i] * (1.0 - u);
+            dupdate[i] = dy[i] * (c - deter[i]) * u * (1.0 - u);
+            dcand[i] = dinner * r;
+            dreset[i] = dinner * cand[i] * r * (1.0 - r);
+        }
+    }
+}

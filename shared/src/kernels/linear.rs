@@ -1,0 +1,52 @@
+//! y = x W + b.
+
+use candle_core::{Result, Tensor};
+
+use super::math::{Strides, matmul};
+use super::record::{leaf, read, record, with_weight};
+use crate::params::Weight;
+
+/// Linear map of the last axis: x [.., in], `kernel` [in, out], `bias` [out] -> [.., out].
+pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
+    let (inputs, outputs) = (kernel.shape()[0], kernel.shape()[1]);
+    let mut shape = x.dims().to_vec();
+    if shape.pop() != Some(inputs) {
+        candle_core::bail!("linear: input {:?} does not end in {inputs}, the kernel's rows", x.dims());
+    }
+    shape.push(outputs);
+    let rows = x.elem_count() / inputs;
+    let mut y = with_weight(bias, |b| b.repeat(rows))?;
+    read(x, |x| {
+        with_weight(kernel, |w| {
+            let (sx, sw, sy) = (Strides::row_major(inputs), Strides::row_major(outputs), Strides::row_major(outputs));
+            matmul([rows, inputs, outputs], (x, sx), (w, sw), (&mut y, sy), true);
+        })
+    })??;
+    let (input, weight) = (x.clone(), kernel.clone());
+    let backward = move |dy: &[f32]| {
+        let (sx, sw, sy) = (Strides::row_major(inputs), Strides::row_major(outputs), Strides::row_major(outputs));
+        let dx = match input.track_op() {
+            false => None,
+            true => {
+                let mut dx = vec![0.0; rows * inputs];
+                with_weight(&weight, |w| {
+                    matmul([rows, outputs, inputs], (dy, sy), (w, sw.transposed()), (&mut dx, sx), false)
+                })?;
+                Some(dx)
+            }
+        };
+        let mut dw = vec![0.0; inputs * outputs];
+        read(&input, |x| matmul([inputs, rows, outputs], (x, sx.transposed()), (dy, sy), (&mut dw, sw), false))?;
+        Ok(vec![dx, Some(dw), Some(column_sums(dy, outputs))])
+    };
+    record(&[Some(x.clone()), leaf(kernel), leaf(bias)], y, shape, Box::new(backward))
+}
+
+/// Sum over rows of a row-major matrix with this many columns.
+pub(super) fn column_sums(values: &[f32], columns: usize) -> Vec<f32> {
+    let mut sums = vec![0.0; columns];
+    for row in values.chunks_exact(columns) {
+        sums.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+    }
+    sums
+}
