@@ -70,6 +70,11 @@ impl Features {
         Ok(Self { trunk, spec: spec.clone(), block: block(config, spec)?, pool: Pool::parse(config)? })
     }
 
+    /// Numbers per pooled token, F.
+    pub fn width(&self) -> usize {
+        self.spec.width
+    }
+
     /// Features of RGB frames [n, height, width, 3]: [n, P, F], after the final norm whichever block is chosen.
     /// Panics if the bytes do not match the sizes.
     pub fn encode(&self, frames: &[u8], n: usize, height: usize, width: usize) -> Vec<f32> {
