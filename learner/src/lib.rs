@@ -2,11 +2,13 @@
 
 pub mod agent;
 mod batches;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod cli;
 pub mod dreamer;
 pub mod durable;
 mod error;
+mod frozen;
 mod ingest;
 mod launch;
 pub mod limiter;
