@@ -11,7 +11,9 @@ mod recorder;
 
 pub use act_loop::ActLoop;
 pub use features::{Features, agent_spaces};
+pub use meter::Meter;
 pub use process::{Args, TOKEN_VAR, run, stream_seed};
+pub use receiver::Policy;
 
 use shared::wire::WireError;
 
@@ -67,6 +69,15 @@ pub enum ActorError {
         /// What is wrong.
         message: String,
     },
+    /// The frozen encoder's region or description.
+    #[error("the frozen encoder that came with the welcome cannot be used: {message}")]
+    Encoder {
+        /// What is wrong.
+        message: String,
+    },
+    /// The frozen encoder.
+    #[error(transparent)]
+    Vit(#[from] shared::vit::VitError),
     /// From the operating system.
     #[error("actor process: {0}")]
     Io(#[from] std::io::Error),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shared::config::Config;
 use shared::experience::StreamId;
-use shared::wire::{Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Waiting, Welcome, knock};
+use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Waiting, Welcome, knock};
 
 use crate::act_loop::ActLoop;
 use crate::meter::{Meter, Part};
@@ -37,15 +37,17 @@ pub struct Args {
 
 /// The whole life of an actor process.
 pub fn run(args: &Args) -> Result<(), ActorError> {
-    let (sender, receiver, welcome) = join(args)?;
+    let (sender, receiver, welcome, encoder) = join(args)?;
     let config = Config::from_toml(&welcome.config)?;
     let _ = rayon::ThreadPoolBuilder::new().num_threads(config.actor.threads.max(1)).build_global();
+    let (spec, threads) = (welcome.vit.as_deref(), config.actor.threads.max(1));
+    let features = Features::mapped(&config.vit, welcome.agent_obs.clone(), spec, encoder, threads)?;
     let inbox = Arc::new(Inbox::default());
     let receiver = Receiver {
         link: receiver,
         reply: sender.clone(),
         blueprint: Blueprint {
-            config: config.agent.clone(),
+            config: config.agent(),
             obs: welcome.agent_obs.clone(),
             act: welcome.act.clone(),
             layout: welcome.layout,
@@ -53,10 +55,10 @@ pub fn run(args: &Args) -> Result<(), ActorError> {
         inbox: inbox.clone(),
     };
     thread::Builder::new().name("receiver".into()).spawn(move || receiver.run())?;
-    Session::new(args, &config, &welcome, sender, inbox)?.run()
+    Session::new(args, &config, &welcome, features, sender, inbox)?.run()
 }
 
-type Joined = (LinkSender<ToLearner>, LinkReceiver<ToActor>, Box<Welcome>);
+type Joined = (LinkSender<ToLearner>, LinkReceiver<ToActor>, Box<Welcome>, Bulk);
 
 fn join(args: &Args) -> Result<Joined, ActorError> {
     let hello = ToLearner::Hello(Box::new(Hello {
@@ -67,10 +69,10 @@ fn join(args: &Args) -> Result<Joined, ActorError> {
         binary: env!("CARGO_PKG_VERSION").into(),
     }));
     let (sender, receiver) = knock(&args.join, &hello).map_err(wire("knocking at the learner's door"))?;
-    let answer: ToActor =
-        receiver.recv_timeout(args.timeout).map_err(wire("waiting for the learner's welcome"))?.message;
-    match answer {
-        ToActor::Welcome(welcome) => Ok((sender, receiver, welcome)),
+    let answer: Incoming<ToActor> =
+        receiver.recv_timeout(args.timeout).map_err(wire("waiting for the learner's welcome"))?;
+    match answer.message {
+        ToActor::Welcome(welcome) => Ok((sender, receiver, welcome, answer.bulk)),
         ToActor::Refused { reason } => Err(ActorError::Refused { reason }),
         _ => Err(ActorError::Order { wanted: "a welcome" }),
     }
@@ -100,6 +102,7 @@ impl Session {
         args: &Args,
         config: &Config,
         welcome: &Welcome,
+        features: Features,
         sender: LinkSender<ToLearner>,
         inbox: Arc<Inbox>,
     ) -> Result<Self, ActorError> {
@@ -113,7 +116,7 @@ impl Session {
             max_lag: config.sync.max_lag_updates,
             inbox,
             meter: Meter::new(envs.len()),
-            acts: ActLoop::new(&config.env.task, obs, envs, Features::default(), noise),
+            acts: ActLoop::new(&config.env.task, obs, envs, features, noise),
             recorder: Recorder::new(streams, config.actor.chunk, sender),
         })
     }

@@ -32,6 +32,9 @@ pub enum RunError {
     /// Metrics.
     #[error(transparent)]
     Metric(#[from] shared::metrics::MetricError),
+    /// The frozen encoder.
+    #[error(transparent)]
+    Vit(#[from] shared::vit::VitError),
     /// Snapshots.
     #[error("publishing the policy: {0}")]
     Snapshot(#[from] shared::snapshot::format::FormatError),

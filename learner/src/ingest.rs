@@ -23,6 +23,10 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
                 run.check_target();
                 // The faster side waits here: no credit, no next chunk. A run that ends takes what is left at once.
                 while !run.is_stopping() && !run.limiter.wait_to_insert(PATIENCE) {}
+                if run.is_stopping() {
+                    // Told before it gets the credit, so that it sends what it has and nothing more.
+                    link.stop();
+                }
                 link.credit(1);
             }
             Err(error) => {

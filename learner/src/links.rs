@@ -113,7 +113,11 @@ impl Link {
         arrivals: Sender<Arrival>,
     ) -> Result<(), WireError> {
         let link = Arc::new(Self::new(hello));
-        visitor.sender.send(&ToActor::Welcome(Box::new(run.welcome.clone())))?;
+        let welcome = ToActor::Welcome(Box::new(run.welcome.clone()));
+        match run.trunk.as_ref().and_then(|trunk| trunk.region.as_ref()) {
+            Some(region) => visitor.sender.send_region(&welcome, region)?,
+            None => visitor.sender.send(&welcome)?,
+        }
         link.credit(run.config.sync.credits as u32);
         run.links.join(link.clone());
         if let Some(snapshot) = run.snapshots.newest() {

@@ -60,7 +60,8 @@ impl<'a> Reporter<'a> {
             link.clock(update);
             if link.is_slow() {
                 let (actor, pid) = (link.actor, link.pid);
-                self.run.warn(format!("actor {actor} (process {pid}) has not taken a snapshot for 30 s: it may be stuck"));
+                self.run
+                    .warn(format!("actor {actor} (process {pid}) has not taken a snapshot for 30 s: it may be stuck"));
             }
         }
         let shares = self.run.limiter.take_shares();

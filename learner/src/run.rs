@@ -12,6 +12,7 @@ use shared::snapshot::{PolicySnapshot, Store};
 use shared::wire::{Episode, Welcome};
 
 use crate::checkpoint::Counters;
+use crate::frozen::Trunk;
 use crate::limiter::Limiter;
 use crate::links::Links;
 use crate::replay::Replay;
@@ -29,6 +30,8 @@ pub struct Run {
     pub token: String,
     /// What every actor is told.
     pub welcome: Welcome,
+    /// The frozen encoder, where there is one.
+    pub trunk: Option<Trunk>,
     /// Experience.
     pub replay: Replay,
     /// Who may go on.
@@ -71,6 +74,8 @@ pub struct Parts {
     pub token: String,
     /// What every actor is told.
     pub welcome: Welcome,
+    /// The frozen encoder, where there is one.
+    pub trunk: Option<Trunk>,
     /// Experience.
     pub replay: Replay,
     /// Who may go on.
@@ -82,12 +87,13 @@ pub struct Parts {
 impl Run {
     /// At its start in this process.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, dir, token, welcome, replay, limiter, counters } = parts;
+        let Parts { config, dir, token, welcome, trunk, replay, limiter, counters } = parts;
         Self {
             config,
             dir,
             token,
             welcome,
+            trunk,
             replay,
             limiter,
             links: Links::default(),

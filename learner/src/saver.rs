@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
+use shared::vit::PREFIX;
 
 use crate::RunError;
 use crate::agent::Agent;
@@ -53,7 +54,9 @@ fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pendin
     let frozen = |r: &shared::params::FrozenRecord| {
         (r.prefix.clone(), Frozen { digest: r.digest.clone(), source: r.source.clone() })
     };
-    let frozen: BTreeMap<_, _> = agent.params().frozen().iter().map(frozen).collect();
+    let mut frozen: BTreeMap<_, _> = agent.params().frozen().iter().map(frozen).collect();
+    let trunk = run.trunk.as_ref().and_then(|trunk| trunk.record.clone());
+    frozen.extend(trunk.map(|record| (PREFIX.to_string(), record)));
     let (config, layout) = (fingerprint(&run.config)?, format!("{:016x}", run.welcome.layout));
     let state = agent.save()?;
     let border = run.border.lock();

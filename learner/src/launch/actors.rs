@@ -90,12 +90,17 @@ impl Actors {
             let Some(delay) = slot.restarts.next(Instant::now(), process.age(), self.max_restarts) else {
                 let lines = process.last_lines();
                 return Err(RunError::Child {
-                    what: format!("actor {index} died {} times within a minute; its last lines:{lines}", self.max_restarts + 1),
+                    what: format!(
+                        "actor {index} died {} times within a minute; its last lines:{lines}",
+                        self.max_restarts + 1
+                    ),
                     help: format!("its whole output is in {log}; actor.max_restarts sets how often it may die"),
                 });
             };
             let wait = delay.as_secs_f64();
-            news.push(format!("actor {index} (process {pid}) ended: {status}; starting it again in {wait} s, see {log}"));
+            news.push(format!(
+                "actor {index} (process {pid}) ended: {status}; starting it again in {wait} s, see {log}"
+            ));
             slot.state = State::Due(Instant::now() + delay);
         }
         Ok(news)
@@ -109,7 +114,10 @@ impl Actors {
     /// Whether no process runs; those that have ended are not started again.
     pub fn all_ended(&mut self) -> bool {
         for slot in &mut self.slots {
-            let running = matches!(&mut slot.state, State::Running(p) if p.ended().is_none());
+            let running = match &mut slot.state {
+                State::Running(process) => process.ended().is_none(),
+                _ => false,
+            };
             if !running {
                 slot.state = State::Ended;
             }

@@ -1,8 +1,8 @@
 //! One child process: this binary again, with its output in the run folder's logs.
 
 use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 

@@ -52,9 +52,8 @@ pub fn resolve(request: &Request) -> Result<Resolved, RunError> {
 impl Resolved {
     /// Write the config into the run folder; for whoever holds its lock.
     pub fn save(&self) -> Result<(), RunError> {
-        Ok(durable::write(&self.dir.join("config.toml"), self.config.to_toml()?.as_bytes()).map_err(
-            crate::checkpoint::CheckpointError::from,
-        )?)
+        Ok(durable::write(&self.dir.join("config.toml"), self.config.to_toml()?.as_bytes())
+            .map_err(crate::checkpoint::CheckpointError::from)?)
     }
 }
 
