@@ -63,7 +63,7 @@ fn progress(report: &Report) -> Vec<String> {
     let target = if report.target_steps > 0 { format!("/{}", count(report.target_steps)) } else { String::new() };
     parts.push(format!("{}{target} steps {}", count(report.steps), rate(report.steps_per_s)));
     parts.push(format!("{} updates {}", count(report.updates), rate(report.updates_per_s)));
-    parts.push(format!("up {}", duration(report.elapsed)));
+    parts.push(duration(report.elapsed));
     parts.extend(left(report).map(|seconds| format!("{} left", duration(seconds))));
     parts
 }
@@ -100,12 +100,14 @@ fn returns(report: &Report) -> Vec<String> {
     if let Some(mean) = mean(&report.returns) {
         let last = report.returns.last().copied().unwrap_or(mean);
         parts.push(format!("last {}", number(last)));
-        parts.push(format!("mean of {} {}", report.returns.len(), number(mean)));
+        parts.push(format!("mean of {}: {}", report.returns.len(), number(mean)));
     }
     parts.push(format!("{} episodes", count(report.episodes)));
-    parts.extend(report.eval.map(|eval| format!("eval of {} {}", count(eval.episodes), number(eval.mean))));
+    parts.extend(report.eval.map(|eval| format!("eval of {}: {}", count(eval.episodes), number(eval.mean))));
     let losses = report.losses.iter().enumerate();
-    parts.extend(losses.map(|(i, (name, loss))| format!("{}{name} {}", if i == 0 { "loss " } else { "" }, number(*loss))));
+    parts.extend(
+        losses.map(|(i, (name, loss))| format!("{}{name} {}", if i == 0 { "loss " } else { "" }, number(*loss))),
+    );
     parts
 }
 
@@ -120,16 +122,16 @@ fn replay(report: &Report) -> Vec<String> {
     let full = share(r.steps, r.cap).max(share(r.bytes, r.cap_bytes)).min(1.0);
     vec![
         format!("{:.0}% full", full * 100.0),
+        waits(report),
         format!("{}/{} steps", count(r.steps), count(r.cap)),
         format!("{}/{}", bytes(r.bytes), bytes(r.cap_bytes)),
-        waits(report),
     ]
 }
 
 /// Who waits for whom.
 fn waits(report: &Report) -> String {
     let (learner, actors) = (report.learner_waits, report.actors_wait);
-    let percent = |share: f64| format!("{:.0}% of the time", share * 100.0);
+    let percent = |share: f64| format!("({:.0}%)", share * 100.0);
     match report.phase {
         Phase::Starting => "learner waits for actors to join".into(),
         Phase::Filling { .. } => "learner waits for experience".into(),
@@ -196,10 +198,10 @@ fn others(rest: &[ActorReport], all: bool) -> String {
 
 /// One line for a log file.
 pub fn heartbeat(report: &Report) -> String {
-    let waiting = report.actors.iter().filter(|a| a.pid == 0 || !a.waits_for.is_empty()).count();
+    let acting = report.actors.iter().filter(|a| a.pid != 0 && a.waits_for.is_empty()).count();
     let squeeze = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let summary = summary(report, usize::MAX).map(squeeze).join(" | ");
-    format!("{summary} | {} actors, {waiting} waiting", report.actors.len())
+    format!("{summary} | {} actors, {acting} acting", report.actors.len())
 }
 
 /// The last words about a run.
@@ -210,7 +212,9 @@ pub fn closing(report: &Report, width: usize) -> String {
         format!("{} episodes", grouped(report.episodes)),
         format!("in {}", duration(report.elapsed)),
     ];
-    parts.extend(mean(&report.returns).map(|m| format!("mean of last {} returns {}", report.returns.len(), number(m))));
-    parts.extend(report.eval.map(|eval| format!("eval of {} {}", grouped(eval.episodes), number(eval.mean))));
+    parts.extend(
+        mean(&report.returns).map(|m| format!("mean of the last {} returns: {}", report.returns.len(), number(m))),
+    );
+    parts.extend(report.eval.map(|eval| format!("eval of {}: {}", grouped(eval.episodes), number(eval.mean))));
     cut(&format!("stopped: {}", parts.join(", ")), width)
 }

@@ -12,7 +12,7 @@ pub fn lines(start: &StartReport, width: usize) -> Vec<String> {
     let mut lines = parameters(&start.modules, width);
     if let Some(vit) = &start.vit {
         lines.extend(wrap(&format!("frozen ViT: {}", vit.source), width));
-        lines.extend(wrap(&format!("  BLAKE3 {}", vit.digest), width));
+        lines.extend(wrap(&format!("its BLAKE3: {}", vit.digest), width));
     }
     let need = format!("replay needs {} when full: {} steps", bytes(start.replay_bytes), grouped(start.replay_steps));
     lines.extend(wrap(&need, width));

@@ -48,24 +48,23 @@ fn start_report() -> StartReport {
     let row = |module: &str, trainable, frozen| ModuleRow { module: module.into(), trainable, frozen };
     StartReport {
         modules: vec![row("enc", 41_000, 800), row("dyn", 912_345, 0), row("vit", 0, 22_056_576)],
-        vit: Some(VitReport { source: "huggingface facebook/dinov2-small".into(), digest: "0123456789abcdef".repeat(4) }),
+        vit: Some(VitReport {
+            source: "huggingface facebook/dinov2-small".into(),
+            digest: "0123456789abcdef".repeat(4),
+        }),
         replay_steps: 800_000,
         replay_bytes: 2 << 30,
-        differences: vec![Difference {
-            key: "run.train_ratio".into(),
-            default: "32.0".into(),
-            value: "64.0".into(),
-        }],
+        differences: vec![Difference { key: "run.train_ratio".into(), default: "32.0".into(), value: "64.0".into() }],
     }
 }
 
 #[test]
 fn a_run_at_80_columns() {
     let expected = "
-training  48,210/100k steps 61.2/s  11,840 updates 15.1/s  up 13m 20s  …
-return    last 1.00  mean of 4 0.500  5,356 episodes  loss dyn 1.32  rep 1.32 …
-replay    6% full  48,210/5.00M steps  118 MiB/2.00 GiB …
-lag       median/p95/max  versions 0/1/1  updates 0/2/2  seconds 0.00/0.08/0.08 …
+training  48,210/100k steps 61.2/s  11,840 updates 15.1/s  13m 20s  14m 6s left
+return    last 1.00  mean of 4: 0.500  5,356 episodes  loss dyn 1.32  rep 1.32 …
+replay    6% full  learner waits for actors (38%)  48,210/5.00M steps …
+lag       median/p95/max  versions 0/1/1  updates 0/2/2  seconds 0.00/0.08/0.08
 actor  version  lag  updates    age    ack   steps  steps/s  state
     0   11,840    0        0  0.00s  1.5ms  24,102     30.6  acts
     1   11,839    1        2  0.08s  1.5ms  24,102     30.6  acts";
@@ -75,14 +74,29 @@ actor  version  lag  updates    age    ack   steps  steps/s  state
 #[test]
 fn a_run_at_120_columns() {
     let expected = "
-x";
+training  48,210/100k steps 61.2/s  11,840 updates 15.1/s  13m 20s  14m 6s left  ━━━━━━━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
+return    last 1.00  mean of 4: 0.500  5,356 episodes  loss dyn 1.32  rep 1.32  con 0.013  rew 0.021
+replay    6% full  learner waits for actors (38%)  48,210/5.00M steps  118 MiB/2.00 GiB
+lag       median/p95/max  versions 0/1/1  updates 0/2/2  seconds 0.00/0.08/0.08  published 11,840
+actor  version  lag  updates    age    ack   steps  steps/s  state
+    0   11,840    0        0  0.00s  1.5ms  24,102     30.6  acts
+    1   11,839    1        2  0.08s  1.5ms  24,102     30.6  acts";
     assert_eq!(lines(&report(2), 120).join("\n"), expected.trim_start());
 }
 
 #[test]
 fn the_start_of_a_run() {
     let expected = "
-x";
+parameters  trainable                frozen
+enc            41,000   160 KiB         800  3.12 KiB
+dyn           912,345  3.48 MiB           -
+vit                 -            22,056,576  84.1 MiB
+total         953,345  3.64 MiB  22,057,376  84.1 MiB
+frozen ViT: huggingface facebook/dinov2-small
+its BLAKE3: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+replay needs 2.00 GiB when full: 800,000 steps
+config           this run  default
+run.train_ratio  64.0      32.0";
     assert_eq!(start_lines(&start_report(), 80).join("\n"), expected.trim_start());
 }
 
@@ -126,10 +140,10 @@ fn who_waits_for_whom() {
         change(&mut report);
         lines(&report, 120)[2].clone()
     };
-    assert!(waits(|_| ()).ends_with("learner waits for actors 38% of the time"));
-    assert!(waits(|r| r.actors_wait = 0.5).ends_with("actors wait for learner 50% of the time"));
-    assert!(waits(|r| (r.learner_waits, r.actors_wait) = (0.0, 0.0)).ends_with("nobody waits"));
-    assert!(waits(|r| r.phase = Phase::Starting).ends_with("learner waits for actors to join"));
+    assert!(waits(|_| ()).contains("  learner waits for actors (38%)  "));
+    assert!(waits(|r| r.actors_wait = 0.5).contains("  actors wait for learner (50%)  "));
+    assert!(waits(|r| (r.learner_waits, r.actors_wait) = (0.0, 0.0)).contains("  nobody waits  "));
+    assert!(waits(|r| r.phase = Phase::Starting).contains("  learner waits for actors to join  "));
 }
 
 #[test]
@@ -154,8 +168,14 @@ fn before_the_first_update_and_without_actors() {
 
 #[test]
 fn a_line_for_log_files() {
-    assert_eq!(heartbeat(&report(2)), "x");
-    assert_eq!(closing(&report(2), 200), "x");
+    let expected = "training 48,210/100k steps 61.2/s 11,840 updates 15.1/s 13m 20s 14m 6s left | \
+        return last 1.00 mean of 4: 0.500 5,356 episodes loss dyn 1.32 rep 1.32 con 0.013 rew 0.021 | \
+        replay 6% full learner waits for actors (38%) 48,210/5.00M steps 118 MiB/2.00 GiB | \
+        lag median/p95/max versions 0/1/1 updates 0/2/2 seconds 0.00/0.08/0.08 published 11,840 | 2 actors, 2 acting";
+    assert_eq!(heartbeat(&report(2)), expected);
+    let expected =
+        "stopped: 48,210 steps, 11,840 updates, 5,356 episodes, in 13m 20s, mean of the last 4 returns: 0.500";
+    assert_eq!(closing(&report(2), 200), expected);
 }
 
 #[test]

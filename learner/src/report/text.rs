@@ -72,13 +72,15 @@ fn three(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A label and as many parts as fit; an ellipsis stands for those that do not.
+/// A label and as many parts as fit; an ellipsis, where there is room, stands for those that do not.
 pub fn fit(label: &str, parts: &[String], width: usize) -> String {
     let mut line = pad_str(label, LABEL, Alignment::Left, None).into_owned();
     for part in parts {
         let part = clean(part);
         if measure_text_width(&line) + 2 + measure_text_width(&part) > width {
-            line.push_str(" …");
+            if measure_text_width(&line) + 2 <= width {
+                line.push_str(" …");
+            }
             break;
         }
         line.push_str("  ");
@@ -95,9 +97,10 @@ pub fn cut(line: &str, width: usize) -> String {
 /// Rows in columns as wide as their widest cell; columns are aligned right except those named.
 pub fn table(rows: &[Vec<String>], left: &[usize], width: usize) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widest = |column| rows.iter().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max();
+    let widest =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| widest(column).unwrap_or(0)).collect();
-    let side = |column| if left.contains(&column) { Alignment::Left } else { Alignment::Right };
+    let side = |column: usize| if left.contains(&column) { Alignment::Left } else { Alignment::Right };
     let line = |row: &Vec<String>| {
         let cells: Vec<Cow<str>> =
             row.iter().enumerate().map(|(i, cell)| pad_str(cell, widths[i], side(i), None)).collect();
@@ -149,11 +152,11 @@ mod tests {
     #[test]
     fn numbers_as_people_read_them() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([48_210, 482_999, 5_000_000, 12_345_678_901].map(count), ["48,210", "482k", "5.00M", "12.3G"]);
         assert_eq!(
-            [48_210, 482_999, 5_000_000, 12_345_678_901].map(count),
-            ["48,210", "482k", "5.00M", "12.3G"]
+            [0, 1023, 1024, 118 << 20, 2 << 30].map(bytes),
+            ["0 B", "1023 B", "1.00 KiB", "118 MiB", "2.00 GiB"]
         );
-        assert_eq!([0, 1023, 1024, 118 << 20, 2 << 30].map(bytes), ["0 B", "1023 B", "1.00 KiB", "118 MiB", "2.00 GiB"]);
         assert_eq!([0.4, 800.0, 8000.0, 273_600.0].map(duration), ["0s", "13m 20s", "2h 13m", "3d 4h"]);
         assert_eq!(
             [0.0, -0.7, 1.0, 12.34, 823.4, 1.5e7, -2e-5].map(number),
