@@ -3,7 +3,7 @@
 use console::measure_text_width;
 use shared::metrics::{ActorReport, Phase, Report, Spread};
 
-use super::text::{bytes, clean, count, cut, duration, fit, grouped, number, rate, table};
+use super::text::{bytes, clean, count, duration, fit, grouped, number, rate, table, wrap};
 
 /// Lines about the whole run, before the actors.
 pub const SUMMARY: usize = 4;
@@ -11,6 +11,10 @@ pub const SUMMARY: usize = 4;
 const NOTABLE: f64 = 0.01;
 /// Cells of the progress bar: at least, at most.
 const BAR: (usize, usize) = (10, 40);
+/// Columns from which there is room for the time that actors take to acknowledge a snapshot.
+const WIDE: usize = 100;
+/// Where it stands in a row.
+const ACK: usize = 7;
 
 /// The whole block, no line wider than `width` columns.
 pub fn lines(report: &Report, width: usize) -> Vec<String> {
@@ -29,7 +33,7 @@ pub fn within(report: &Report, width: usize, height: usize) -> Vec<String> {
         lines.extend(actors(shown, width));
     }
     if !rest.is_empty() {
-        lines.push(fit(&format!("{:>5}", "…"), &[others(rest, shown.is_empty())], width));
+        lines.push(fit(&format!("{:>5}", "…"), &others(rest, shown.is_empty()), width));
     }
     lines.truncate(height.max(1));
     lines
@@ -64,7 +68,9 @@ fn progress(report: &Report) -> Vec<String> {
     parts.push(format!("{}{target} steps {}", count(report.steps), rate(report.steps_per_s)));
     parts.push(format!("{} updates {}", count(report.updates), rate(report.updates_per_s)));
     parts.push(duration(report.elapsed));
-    parts.extend(left(report).map(|seconds| format!("{} left", duration(seconds))));
+    if report.phase != Phase::Stopping {
+        parts.extend(left(report).map(|seconds| format!("{} left", duration(seconds))));
+    }
     parts
 }
 
@@ -154,10 +160,13 @@ fn lag(report: &Report) -> Vec<String> {
 }
 
 fn actors(actors: &[ActorReport], width: usize) -> Vec<String> {
-    let head = ["actor", "version", "lag", "updates", "age", "ack", "steps", "steps/s", "state"];
+    let head = ["actor", "version", "lag", "updates", "age", "steps", "steps/s", "ack", "state"];
     let mut rows = vec![head.map(String::from).to_vec()];
     rows.extend(actors.iter().map(row));
-    table(&rows, &[head.len() - 1], width)
+    if width < WIDE {
+        rows.iter_mut().for_each(|row| drop(row.remove(ACK)));
+    }
+    table(&rows, &[rows[0].len() - 1], width)
 }
 
 fn row(actor: &ActorReport) -> Vec<String> {
@@ -167,9 +176,9 @@ fn row(actor: &ActorReport) -> Vec<String> {
         count(actor.lag_versions),
         count(actor.lag_updates),
         format!("{:.2}s", actor.lag_seconds),
-        format!("{:.1}ms", actor.ack_ms),
         count(actor.steps),
         format!("{:.1}", actor.steps_per_s),
+        format!("{:.1}ms", actor.ack_ms),
         state(actor),
     ]
 }
@@ -180,20 +189,19 @@ fn state(actor: &ActorReport) -> String {
         (_, "") => "acts".into(),
         (_, reason) => format!("waits for {}", clean(reason)),
     };
-    if actor.restarts > 0 { format!("{doing} ({} restarts)", actor.restarts) } else { doing }
+    if actor.restarts > 0 { format!("{doing} (restarts: {})", actor.restarts) } else { doing }
 }
 
-fn others(rest: &[ActorReport], all: bool) -> String {
+fn others(rest: &[ActorReport], all: bool) -> Vec<String> {
     let number = |of: fn(&&ActorReport) -> bool| rest.iter().filter(of).count();
-    let waiting = number(|a| a.pid != 0 && !a.waits_for.is_empty());
-    let restarting = number(|a| a.pid == 0);
-    let lag = rest.iter().map(|a| a.lag_versions).max().unwrap_or(0);
     let rate: f64 = rest.iter().map(|a| a.steps_per_s).sum();
-    let more = if all { "" } else { "more " };
-    format!(
-        "{} {more}actors: {rate:.1} steps/s, lag at most {lag}, {waiting} waiting, {restarting} restarting",
-        rest.len()
-    )
+    vec![
+        format!("{} {}actors", rest.len(), if all { "" } else { "more " }),
+        format!("{} waiting", number(|a| a.pid != 0 && !a.waits_for.is_empty())),
+        format!("{} restarting", number(|a| a.pid == 0)),
+        format!("lag at most {}", rest.iter().map(|a| a.lag_versions).max().unwrap_or(0)),
+        format!("{rate:.1} steps/s"),
+    ]
 }
 
 /// One line for a log file.
@@ -204,8 +212,8 @@ pub fn heartbeat(report: &Report) -> String {
     format!("{summary} | {} actors, {acting} acting", report.actors.len())
 }
 
-/// The last words about a run.
-pub fn closing(report: &Report, width: usize) -> String {
+/// The last words about a run, in lines no wider than `width`.
+pub fn closing(report: &Report, width: usize) -> Vec<String> {
     let mut parts = vec![
         format!("{} steps", grouped(report.steps)),
         format!("{} updates", grouped(report.updates)),
@@ -216,5 +224,5 @@ pub fn closing(report: &Report, width: usize) -> String {
         mean(&report.returns).map(|m| format!("mean of the last {} returns: {}", report.returns.len(), number(m))),
     );
     parts.extend(report.eval.map(|eval| format!("eval of {}: {}", grouped(eval.episodes), number(eval.mean))));
-    cut(&format!("stopped: {}", parts.join(", ")), width)
+    wrap(&format!("stopped: {}", parts.join(", ")), width)
 }

@@ -48,9 +48,7 @@ impl Screen {
 
     /// Show what the run consists of.
     pub fn start(&mut self, report: &StartReport) {
-        let lines = start_lines(report, self.width());
-        let lines: Vec<String> = lines.into_iter().map(|line| if self.live() { label(&line) } else { line }).collect();
-        self.print(&lines);
+        self.print(&start_lines(report, self.width()));
     }
 
     /// Show how the run is doing, and each of the report's warnings above it.
@@ -71,7 +69,7 @@ impl Screen {
     /// Show a warning that stays.
     pub fn warn(&mut self, text: &str) {
         let mut lines = wrap(&format!("warning: {text}"), self.width());
-        if self.live() {
+        if matches!(self.out, Output::Terminal { .. }) {
             lines.iter_mut().for_each(|line| *line = style(&line).yellow().to_string());
         }
         self.print(&lines);
@@ -86,11 +84,7 @@ impl Screen {
             Output::Terminal { term, bar } => bar.abandon_with_message(block(report, term)),
             Output::Plain(_) => self.print(&[heartbeat(report)]),
         }
-        write(&[closing(report, self.width())]);
-    }
-
-    fn live(&self) -> bool {
-        matches!(self.out, Output::Terminal { .. })
+        write(&closing(report, self.width()));
     }
 
     /// Columns that a line may take.
@@ -130,7 +124,7 @@ fn block(report: &Report, term: &Term) -> String {
 
 /// With its first word in bold.
 fn label(line: &str) -> String {
-    let (word, rest) = line.split_at(line.find([' ', ':']).unwrap_or(line.len()));
+    let (word, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
     format!("{}{rest}", style(word).bold())
 }
 

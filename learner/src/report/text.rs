@@ -104,7 +104,7 @@ pub fn table(rows: &[Vec<String>], left: &[usize], width: usize) -> Vec<String> 
     let line = |row: &Vec<String>| {
         let cells: Vec<Cow<str>> =
             row.iter().enumerate().map(|(i, cell)| pad_str(cell, widths[i], side(i), None)).collect();
-        cut(&cells.join("  "), width)
+        cut(cells.join("  ").trim_end(), width)
     };
     rows.iter().map(line).collect()
 }
