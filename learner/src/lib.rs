@@ -1,6 +1,7 @@
 //! The learner and launcher of Lucid: replay, training, publishing, checkpoints, command line.
 
 pub mod agent;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod dreamer;
 pub mod durable;

@@ -239,7 +239,7 @@ impl Step<'_> {
         put("ret_rate", mean(normed.iter().map(|r| (r.abs() >= 1.0) as u8 as f32)));
         metrics.extend(entropies);
         // Losses are means over the H acting steps; the state after the last action has weight 0.
-        let per_start = |loss: Tensor| (loss.reshape(((), length))?.sum(1)? / (length - 1) as f64);
+        let per_start = |loss: Tensor| loss.reshape(((), length))?.sum(1)? / (length - 1) as f64;
         Ok(Imagined {
             policy: per_start(policy)?,
             value: per_start(value_loss)?,

@@ -202,17 +202,19 @@ impl Slot {
         let limit = c.agc as f32 * (squares(&param).sqrt() as f32).max(1e-3);
         let clip = if c.agc > 0.0 { 1.0 / (grad_squares.sqrt() as f32 / limit).max(1.0) } else { 1.0 };
         let (beta1, beta2, eps) = (c.beta1 as f32, c.beta2 as f32, c.eps as f32);
-        let square_scale = (1.0 / (1.0 - c.beta2.powf(step as f64))) as f32;
-        let momentum_scale = (1.0 / (1.0 - c.beta1.powf(step as f64))) as f32;
+        // Rounded as the official code rounds: the complements from float64, the bias corrections in float32.
+        let (rest1, rest2) = ((1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
+        let square_scale = 1.0 / (1.0 - beta2.powf(step as f32));
+        let momentum_scale = 1.0 / (1.0 - beta1.powf(step as f32));
         let decay = if self.decay { c.wd as f32 } else { 0.0 };
         let mut update_squares = 0.0f64;
         for (((p, g), v), m) in param.iter_mut().zip(grad).zip(&mut self.mean_square).zip(&mut self.momentum) {
             let g = g * clip;
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *v = beta2 * *v + rest2 * g * g;
             let mut u = g / ((*v * square_scale).sqrt() + eps);
             if c.momentum {
-                *m = beta1 * *m + (1.0 - beta1) * u;
-                let ahead = if c.nesterov { beta1 * *m + (1.0 - beta1) * u } else { *m };
+                *m = beta1 * *m + rest1 * u;
+                let ahead = if c.nesterov { beta1 * *m + rest1 * u } else { *m };
                 u = ahead * momentum_scale;
             }
             let change = lr * (u + decay * *p);

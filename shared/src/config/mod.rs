@@ -32,6 +32,16 @@ pub struct Config {
     pub agent: AgentConfig,
 }
 
+impl Config {
+    /// The agent's options with those that follow from the ViT's filled in.
+    pub fn agent(&self) -> AgentConfig {
+        let mut agent = self.agent.clone();
+        agent.enc.simple.reduce = self.vit.reduce;
+        agent.dec.simple.features = self.vit.decode != "image";
+        agent
+    }
+}
+
 /// The run as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,11 +3,15 @@
 //! A kernel computes its value at once and, where gradients are wanted, leaves a backward closure in candle's graph
 //! (`record`). Weights are read in place, whether they are variables or mapped from a snapshot.
 
+pub mod attention;
 mod block_linear;
 mod conv;
+pub mod gelu;
 mod gru;
+pub mod layer_norm;
 mod linear;
 pub mod math;
+pub mod matmul;
 mod norm_act;
 mod one_hot;
 mod pool;

@@ -355,3 +355,6 @@ pub fn first_non_finite(params: &[(String, Weight)]) -> Result<Option<String>, F
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

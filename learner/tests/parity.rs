@@ -1,0 +1,369 @@
+//! Agreement with the official DreamerV3, number by number, on every set of reference values in `LUCID_PARITY_DIR`
+//! (default: the copies in `tests/parity`).
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use learner::agent::{Agent, Origin};
+use learner::dreamer::{Loss, Recon};
+use learner::optim::Optimizer;
+use shared::array::{Array, DType};
+use shared::config::{AgentConfig, OptConfig};
+use shared::dist::Draws;
+use shared::dreamer::inputs::Columns;
+use shared::dreamer::to_array;
+use shared::env::{FLAGS, Space, Spaces};
+use shared::params::{Create, Init, Params, Tree, load};
+
+fn folder() -> PathBuf {
+    let copies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity");
+    std::env::var_os("LUCID_PARITY_DIR").map_or(copies, PathBuf::from)
+}
+
+/// Names of all pairs `<name>.json` + `<name>.safetensors`.
+fn sets() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder()).unwrap().map(|f| f.unwrap().path());
+    let jsons = files.filter(|f| f.extension().is_some_and(|e| e == "json"));
+    let mut sets: Vec<PathBuf> = jsons.filter(|f| f.with_extension("safetensors").exists()).collect();
+    sets.sort();
+    sets
+}
+
+#[derive(serde::Deserialize)]
+struct Description {
+    config: AgentConfig,
+    obs_space: indexmap::IndexMap<String, (String, Vec<usize>)>,
+    act_space: indexmap::IndexMap<String, (String, Vec<usize>, bool, usize)>,
+}
+
+impl Description {
+    fn obs(&self) -> Spaces {
+        let space = |(key, (dtype, shape)): (&String, &(String, Vec<usize>))| {
+            let space = match dtype.as_str() {
+                "uint8" => Space { dtype: DType::U8, shape: shape.clone(), classes: None, low: 0.0, high: 255.0 },
+                "bool" => Space::flag(),
+                "float32" => Space::vector(shape),
+                other => panic!("{key}: observation of type {other}"),
+            };
+            (key.clone(), space)
+        };
+        self.obs_space.iter().map(space).collect()
+    }
+
+    fn act(&self) -> Spaces {
+        let space = |(key, (_, shape, discrete, classes)): (&String, &(String, Vec<usize>, bool, usize))| {
+            let space = if *discrete { Space::discrete(shape, *classes) } else { Space::bounded(shape, -1.0, 1.0) };
+            (key.clone(), space)
+        };
+        self.act_space.iter().map(space).collect()
+    }
+}
+
+/// Stored noise: the same array for every draw of its shape.
+struct Stored(Tree);
+
+impl Stored {
+    fn get(&self, kind: &str, shape: &[usize]) -> Vec<f32> {
+        let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
+        let key = format!("{kind}/{}", sides.join("x"));
+        self.0.get(&key).unwrap_or_else(|| panic!("no stored noise {key}")).to_f32()
+    }
+}
+
+impl Draws for Stored {
+    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32> {
+        self.get("gumbel", shape)
+    }
+
+    fn normal(&mut self, shape: &[usize]) -> Vec<f32> {
+        self.get("normal", shape)
+    }
+}
+
+/// One set of reference values.
+struct Set {
+    name: String,
+    values: Tree,
+    description: Description,
+}
+
+impl Set {
+    fn load(json: &Path) -> Self {
+        let text = std::fs::read_to_string(json).unwrap();
+        let (values, _) = load(&json.with_extension("safetensors")).unwrap();
+        let name = json.file_stem().unwrap().to_string_lossy().into_owned();
+        Self { name, values, description: serde_json::from_str(&text).unwrap() }
+    }
+
+    /// Values below a prefix, by relative key.
+    fn group(&self, prefix: &str) -> Tree {
+        let below = |(k, v): (&String, &Array)| Some((k.strip_prefix(prefix)?.to_string(), v.clone()));
+        self.values.iter().filter_map(below).collect()
+    }
+
+    fn agent(&self) -> Agent {
+        let (obs, act) = (self.description.obs(), self.description.act());
+        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
+        let mut agent = Agent::new(&self.description.config, origin).unwrap();
+        agent.set_official(&self.group("params/")).unwrap();
+        agent
+    }
+
+    fn noise(&self) -> Stored {
+        Stored(self.group("noise/"))
+    }
+
+    fn batch(&self, k: usize) -> Columns {
+        self.group(&format!("data_{k}/"))
+    }
+}
+
+/// Collects every disagreement, so that a failure shows all of them.
+#[derive(Default)]
+struct Report {
+    checked: usize,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// max |a - b| / max |b| must not exceed the tolerance; `floor` is an absolute tolerance for numbers near zero.
+    fn close(&mut self, what: &str, found: &[f32], expected: &Array, tolerance: f32, floor: f32) {
+        self.checked += 1;
+        let expected = expected.to_f32();
+        if found.len() != expected.len() {
+            return self.failures.push(format!("{what}: {} numbers, expected {}", found.len(), expected.len()));
+        }
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, nan_max);
+        let size = expected.iter().map(|b| b.abs()).fold(0.0, nan_max);
+        if !(worst <= (tolerance * size).max(floor)) {
+            self.failures.push(format!("{what}: differs by {worst:.3e} of {size:.3e} ({:.2e})", worst / size));
+        }
+    }
+
+    fn equal(&mut self, what: &str, found: &[f32], expected: &Array) {
+        self.close(what, found, expected, 0.0, 0.0);
+    }
+
+    fn finish(self, at_least: usize) {
+        assert!(self.failures.is_empty(), "{} of {}:\n{}", self.failures.len(), self.checked, self.failures.join("\n"));
+        assert!(self.checked >= at_least, "only {} values were compared", self.checked);
+    }
+}
+
+/// The larger; a NaN wins.
+fn nan_max(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+}
+
+fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
+    to_array(tensor).unwrap().to_f32()
+}
+
+/// Runs a check on every set there is.
+fn on_every_set(check: impl Fn(&Set)) {
+    let sets = sets();
+    assert!(!sets.is_empty(), "no reference values in {}", folder().display());
+    sets.iter().for_each(|json| check(&Set::load(json)));
+}
+
+#[test]
+fn parity_losses_and_gradients() {
+    on_every_set(|set| {
+        let mut report = Report::default();
+        let mut agent = set.agent();
+        let (_, loss, grads) = agent.train_with(&set.batch(1), &mut set.noise()).unwrap();
+        compare_outputs(set, &loss, &mut report);
+        for (name, expected) in set.group("loss/") {
+            report.close(&format!("{} loss/{name}", set.name), &flat(&loss.losses[&name]), &expected, 1e-5, 0.0);
+        }
+        assert_eq!(loss.losses.len(), set.group("loss/").len());
+        let total = loss.total.to_scalar::<f32>().unwrap();
+        report.close(&format!("{} out/loss", set.name), &[total], &set.values["out/loss"], 1e-5, 0.0);
+        for (name, expected) in set.group("metric/") {
+            let found = loss.metrics.get(&name).unwrap_or_else(|| panic!("no metric {name}"));
+            report.close(&format!("{} metric/{name}", set.name), &[*found], &expected, 1e-5, 1e-5);
+        }
+        let paths = agent.trainable_paths();
+        for (path, grad) in paths.iter().zip(&grads) {
+            let expected = &set.values[&format!("grad/{path}")];
+            report.close(&format!("{} grad/{path}", set.name), grad, expected, 5e-5, 0.0);
+        }
+        assert_eq!(paths.len(), set.group("grad/").len());
+        report.finish(80);
+    });
+}
+
+fn compare_outputs(set: &Set, loss: &Loss, report: &mut Report) {
+    let out = &loss.outputs;
+    let pairs = [
+        ("tokens", &out.tokens),
+        ("repfeat/deter", &out.posterior.deter),
+        ("repfeat/logit", &out.logits),
+        ("entries/dyn/deter", &out.posterior.deter),
+    ];
+    for (name, found) in pairs {
+        let expected = &set.values[&format!("out/{name}")];
+        report.close(&format!("{} out/{name}", set.name), &flat(found), expected, 5e-6, 0.0);
+    }
+    for name in ["repfeat/stoch", "entries/dyn/stoch"] {
+        let expected = &set.values[&format!("out/{name}")];
+        report.equal(&format!("{} out/{name}", set.name), &flat(&out.posterior.stoch), expected);
+    }
+    compare_recon(set, &out.recon, report);
+}
+
+fn compare_recon(set: &Set, recon: &Recon, report: &mut Report) {
+    let obs = set.description.obs();
+    for (key, expected) in set.group("out/recon/") {
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        let raw = flat(&recon[&key]);
+        let found = if obs[&key].is_image() { raw.into_iter().map(sigmoid).collect() } else { raw };
+        report.close(&format!("{} out/recon/{key}", set.name), &found, &expected, 5e-6, 0.0);
+    }
+}
+
+#[test]
+fn parity_replay_context() {
+    on_every_set(|set| {
+        let mut report = Report::default();
+        let (description, batch) = (&set.description, set.batch(1));
+        let act = description.act();
+        let carry = shared::dreamer::Carry::zeros(&description.config, &act, batch["is_first"].shape[0]).unwrap();
+        let context = learner::dreamer::split(&batch, &carry, &act, description.config.replay_context).unwrap();
+        for (name, expected) in set.group("trained_obs/") {
+            report.equal(&format!("trained_obs/{name}"), &context.obs[&name].to_f32(), &expected);
+        }
+        for (name, expected) in set.group("trained_prevact/") {
+            report.equal(&format!("trained_prevact/{name}"), &context.prev_actions[&name].to_f32(), &expected);
+        }
+        report.finish(FLAGS.len() + 2);
+    });
+}
+
+#[test]
+fn parity_three_training_steps() {
+    on_every_set(|set| {
+        let mut report = Report::default();
+        let mut agent = set.agent();
+        for k in 1..=3 {
+            let (trained, ..) = agent.train_with(&set.batch(k), &mut set.noise()).unwrap();
+            let names = [
+                ("loss", "opt/loss"),
+                ("grad_norm", "opt/grad_norm"),
+                ("grad_rms", "opt/grad_rms"),
+                ("update_rms", "opt/update_rms"),
+                ("param_rms", "opt/param_rms"),
+            ];
+            for (name, metric) in names {
+                let key = format!("train/{k}/{name}");
+                report.close(&format!("{} {key}", set.name), &[trained.metrics[metric]], &set.values[&key], 5e-5, 0.0);
+            }
+            let key = format!("train/{k}/replay/dyn");
+            let deter = &set.values[&format!("{key}/deter")];
+            report.close(&format!("{} {key}/deter", set.name), &trained.deter.to_f32(), deter, 5e-6 * k as f32, 0.0);
+            let stoch = &set.values[&format!("{key}/stoch")];
+            report.equal(&format!("{} {key}/stoch", set.name), &trained.stoch.to_f32(), stoch);
+            if k != 2 {
+                compare_params(set, &agent, k, &mut report);
+            }
+        }
+        report.finish(150);
+    });
+}
+
+fn compare_params(set: &Set, agent: &Agent, k: usize, report: &mut Report) {
+    let found = agent.official().unwrap();
+    let expected = set.group(&format!("params_after_{k}/"));
+    assert_eq!(found.len(), expected.len(), "{:?}", expected.keys());
+    for (path, expected) in expected {
+        let exact = path.starts_with("slowval") || path.starts_with("retnorm");
+        // After the first step, with a learning rate of 0, only slow value and normaliser have moved.
+        let tolerance = if k == 1 && exact { 2e-6 } else { 2e-4 };
+        let values = found[&path].to_f32();
+        match k == 1 && !exact {
+            true => report.equal(&format!("{} params_after_{k}/{path}", set.name), &values, &expected),
+            false => report.close(&format!("{} params_after_{k}/{path}", set.name), &values, &expected, tolerance, 0.0),
+        }
+    }
+}
+
+#[test]
+fn parity_policy_calls() {
+    on_every_set(|set| {
+        let mut report = Report::default();
+        let agent = set.agent();
+        let acting = &agent.model().acting;
+        let batch = set.batch(1);
+        let rows = batch["is_first"].shape[0];
+        let mut carry = acting.initial(rows).unwrap();
+        for call in [1, 2] {
+            // Call k sees step k - 1 of the batch; the first begins an episode.
+            let mut obs: Columns = batch.iter().map(|(k, a)| (k.clone(), step(a, call - 1))).collect();
+            if call == 1 {
+                obs.insert("is_first".into(), Array::u8(&[rows], &vec![1; rows]));
+            }
+            let acted = acting.step(&carry, &obs, &mut set.noise()).unwrap();
+            let key = format!("policy/{call}");
+            report.close(
+                &format!("{key}/deter"),
+                &acted.deter.to_f32(),
+                &set.values[&format!("{key}/deter")],
+                5e-6,
+                0.0,
+            );
+            report.equal(&format!("{key}/stoch"), &acted.stoch.to_f32(), &set.values[&format!("{key}/stoch")]);
+            for (name, space) in set.description.act() {
+                let expected = &set.values[&format!("{key}/action/{name}")];
+                let tolerance = if space.is_discrete() { 0.0 } else { 5e-6 };
+                report.close(&format!("{key}/action/{name}"), &acted.actions[&name].to_f32(), expected, tolerance, 0.0);
+            }
+            carry = acted.carry;
+        }
+        report.finish(6);
+    });
+}
+
+/// Step t of [B, T, …].
+fn step(array: &Array, t: usize) -> Array {
+    let (rows, steps) = (array.shape[0], array.shape[1]);
+    let size = array.bytes.len() / (rows * steps);
+    let row = |b: usize| &array.bytes[(b * steps + t) * size..][..size];
+    let shape = [&[rows], &array.shape[2..]].concat();
+    Array { dtype: array.dtype, shape, bytes: (0..rows).flat_map(row).copied().collect() }
+}
+
+#[test]
+fn parity_optimizer() {
+    let file = folder().join("optimizer.safetensors");
+    let copy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/optimizer.safetensors");
+    let (values, _) = load(if file.exists() { &file } else { &copy }).unwrap();
+    let group = |prefix: &str| -> Tree {
+        values.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone()))).collect()
+    };
+    let mut report = Report::default();
+    for (name, wd) in [("wd0", 0.0), ("wd", 0.05)] {
+        let store = Params::<Create>::new(0);
+        for (path, value) in group("params/") {
+            store.get(&path, &value.shape, Init::Zeros).unwrap();
+        }
+        let store = store.seal().unwrap();
+        store.restore(&group("params/")).unwrap();
+        let text = format!(
+            r#"{{"lr": 1e-2, "agc": 0.3, "eps": 1e-20, "beta1": 0.9, "beta2": 0.999, "momentum": true, "wd": {wd},
+                "schedule": "const", "warmup": 3, "anneal": 0}}"#
+        );
+        let config: OptConfig = serde_json::from_str(&text).unwrap();
+        let mut optimizer = Optimizer::new(&config, store.trainable()).unwrap();
+        for k in 1..=6 {
+            let grads: BTreeMap<_, _> = group(&format!("grad_{k}/"));
+            let grads: Vec<Vec<f32>> = store.trainable().iter().map(|(path, _)| grads[path].to_f32()).collect();
+            optimizer.step(&grads).unwrap();
+            let found = store.trainable_tree().unwrap();
+            for (path, expected) in group(&format!("{name}/params_after_{k}/")) {
+                report.close(&format!("{name} after {k}: {path}"), &found[&path].to_f32(), &expected, 1e-5, 0.0);
+            }
+        }
+    }
+    report.finish(24);
+}

@@ -1,0 +1,146 @@
+//! What the agent sees of the trunk: pooled tokens of one block.
+
+use super::preprocess::{normalise, trunk_size};
+use super::{Images, Vit, VitError, VitSpec};
+use crate::array::DType;
+use crate::config::VitConfig;
+use crate::env::{Space, Spaces};
+use crate::params::Source;
+
+/// How a frame's tokens become a few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pool {
+    Cls,
+    Mean,
+    /// Side of the grid; 0: as many cells as patches.
+    Grid(usize),
+}
+
+impl Pool {
+    fn parse(config: &VitConfig) -> Result<Self, VitError> {
+        match config.pool.as_str() {
+            "cls" => Ok(Pool::Cls),
+            "mean" => Ok(Pool::Mean),
+            "grid" => Ok(Pool::Grid(config.grid)),
+            other => Err(option("pool", other, "use `cls`, `mean` or `grid`".into())),
+        }
+    }
+
+    /// Tokens that are left, as a grid, for a trunk input of `grid` patches.
+    fn cells(self, grid: (usize, usize)) -> (usize, usize) {
+        match self {
+            Pool::Cls | Pool::Mean => (1, 1),
+            Pool::Grid(0) => grid,
+            Pool::Grid(n) => (n, n),
+        }
+    }
+}
+
+fn option(key: &'static str, value: impl ToString, reason: String) -> VitError {
+    VitError::Option { key, value: value.to_string(), reason }
+}
+
+/// Index of the chosen block; negative ones count from the end.
+fn block(config: &VitConfig, spec: &VitSpec) -> Result<usize, VitError> {
+    let depth = spec.depth as i64;
+    let index = if config.block < 0 { config.block + depth } else { config.block };
+    if (0..depth).contains(&index) {
+        return Ok(index as usize);
+    }
+    Err(option("block", config.block, format!("the trunk has blocks 0 to {}", depth - 1)))
+}
+
+/// From frames of bytes to features, as `[vit]` says.
+pub struct Features {
+    /// None if features are replaced by zeros.
+    trunk: Option<Vit>,
+    spec: VitSpec,
+    block: usize,
+    pool: Pool,
+}
+
+impl Features {
+    /// Built once per process; takes no weights if the features are replaced by zeros.
+    pub fn new(config: &VitConfig, spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
+        let trunk = match config.features.as_str() {
+            "pretrained" | "random" => Some(Vit::new(spec, source, threads)?),
+            "zero" => None,
+            other => return Err(option("features", other, "use `pretrained`, `random` or `zero`".into())),
+        };
+        Ok(Self { trunk, spec: spec.clone(), block: block(config, spec)?, pool: Pool::parse(config)? })
+    }
+
+    /// Numbers per pooled token, F.
+    pub fn width(&self) -> usize {
+        self.spec.width
+    }
+
+    /// Features of RGB frames [n, height, width, 3]: [n, P, F], after the final norm whichever block is chosen.
+    /// Panics if the bytes do not match the sizes.
+    pub fn encode(&self, frames: &[u8], n: usize, height: usize, width: usize) -> Vec<f32> {
+        assert_eq!(frames.len(), n * height * width * 3, "bytes do not match {n} frames of {height} x {width} x 3");
+        let size = trunk_size((height, width), self.spec.patch);
+        let grid = (size.0 / self.spec.patch, size.1 / self.spec.patch);
+        let cells = self.pool.cells(grid);
+        let Some(trunk) = &self.trunk else { return vec![0.0; n * cells.0 * cells.1 * self.spec.width] };
+        let pixels = normalise(frames, (height, width), size);
+        let tokens = trunk.tokens(Images { pixels: &pixels, n, height: size.0, width: size.1 }, self.block, true);
+        let w = self.spec.width;
+        let frame = (self.spec.prefix() + grid.0 * grid.1) * w;
+        match self.pool {
+            Pool::Cls => tokens.chunks_exact(frame).flat_map(|t| t[..w].iter().copied()).collect(),
+            _ => {
+                let patches = |t: &[f32]| pool(&t[self.spec.prefix() * w..], grid, cells, w);
+                tokens.chunks_exact(frame).flat_map(patches).collect()
+            }
+        }
+    }
+}
+
+/// Means over the cells of a grid: [grid.0, grid.1, width] to [cells.0, cells.1, width]. Cells share patches where the
+/// grid does not divide.
+fn pool(patches: &[f32], grid: (usize, usize), cells: (usize, usize), width: usize) -> Vec<f32> {
+    let span = |i: usize, from: usize, to: usize| i * from / to..((i + 1) * from).div_ceil(to);
+    let mut out = vec![0.0; cells.0 * cells.1 * width];
+    for (i, cell) in out.chunks_exact_mut(width).enumerate() {
+        let (rows, cols) = (span(i / cells.1, grid.0, cells.0), span(i % cells.1, grid.1, cells.1));
+        let share = 1.0 / (rows.len() * cols.len()) as f32;
+        for index in rows.flat_map(|r| cols.clone().map(move |c| r * grid.1 + c)) {
+            let patch = &patches[index * width..(index + 1) * width];
+            cell.iter_mut().zip(patch).for_each(|(o, x)| *o += share * x);
+        }
+    }
+    out
+}
+
+/// The space of a frame's features: f16, [P, F].
+pub fn features_space(config: &VitConfig, spec: &VitSpec, frame: &Space) -> Result<Space, VitError> {
+    let [height, width, 3] = frame.shape[..] else {
+        let reason = format!("the ViT needs RGB frames [height, width, 3], this one is {:?}", frame.shape);
+        return Err(option("weights", &config.weights, reason));
+    };
+    block(config, spec)?;
+    let size = trunk_size((height, width), spec.patch);
+    let cells = Pool::parse(config)?.cells((size.0 / spec.patch, size.1 / spec.patch));
+    Ok(Space { dtype: DType::F16, ..Space::vector(&[cells.0 * cells.1, spec.width]) })
+}
+
+/// What the agent sees of an environment's observations: each image `key` becomes `vit/key`; the image itself stays
+/// beside it only where the decoder needs it (`decode` is `image` or `both`).
+pub fn agent_spaces(observed: &Spaces, config: &VitConfig, spec: &VitSpec) -> Result<Spaces, VitError> {
+    let keep = match config.decode.as_str() {
+        "features" => false,
+        "image" | "both" => true,
+        other => return Err(option("decode", other, "use `features`, `image` or `both`".into())),
+    };
+    let mut seen = Spaces::new();
+    for (key, space) in observed {
+        if space.is_image() {
+            seen.insert(format!("vit/{key}"), features_space(config, spec, space)?);
+        }
+        if !space.is_image() || keep {
+            seen.insert(key.clone(), space.clone());
+        }
+    }
+    Ok(seen)
+}
