@@ -17,6 +17,7 @@ pub mod optim;
 mod process;
 mod publisher;
 pub mod replay;
+pub mod report;
 mod reporter;
 mod run;
 mod saver;

@@ -1,6 +1,7 @@
 //! Scalar heads: two-hot reward and value, binary continue (official `heads.py`, `outs.py`).
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softmax, softplus};
@@ -31,7 +32,9 @@ impl Value {
 
     /// Means [N] of logits.
     pub fn means(&self, logits: &Tensor) -> Result<Vec<f32>> {
-        read(logits, |x| x.chunks_exact(self.bins.count()).map(|row| self.bins.mean(row)).collect())
+        read(logits, |x| {
+            x.par_chunks_exact(self.bins.count()).with_min_len(64).map(|row| self.bins.mean(row)).collect()
+        })
     }
 
     /// Weighted sum of cross-entropies to several targets per row: `targets(n)` gives (target, weight) pairs. [N].

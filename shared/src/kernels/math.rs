@@ -1,6 +1,7 @@
 //! Element-wise functions that vectorise, and matrix products over strided slices.
 
 use gemm::Parallelism;
+use multiversion::multiversion;
 
 /// e^x within 2 ulp on the float32 range, without branches so that loops over it vectorise.
 #[inline(always)]
@@ -66,6 +67,7 @@ pub fn symexp(x: f32) -> f32 {
 }
 
 /// Softmax of a row into `out`; returns log(sum(e^x)).
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn softmax(row: &[f32], out: &mut [f32]) -> f32 {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;

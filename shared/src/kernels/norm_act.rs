@@ -1,6 +1,7 @@
 //! RMS norm and activation in one pass.
 
 use candle_core::{Result, Tensor};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::{sigmoid, silu};
@@ -45,11 +46,13 @@ pub fn norm_act(x: &Tensor, scale: &Weight, act: Act) -> Result<Tensor> {
     record(&[Some(x.clone()), leaf(scale)], y, x.dims(), Box::new(backward))
 }
 
+#[inline(always)]
 fn rms(x: &[f32]) -> f32 {
     let sum: f32 = x.iter().map(|v| v * v).sum();
     1.0 / (sum / x.len() as f32 + EPS).sqrt()
 }
 
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn forward(x: &[f32], scale: &[f32], act: Act, y: &mut [f32]) {
     let r = rms(x);
     let terms = y.iter_mut().zip(x).zip(scale);
@@ -77,6 +80,7 @@ fn backward(x: &[f32], scale: &[f32], act: Act, dy: &[f32], dx: &mut [f32]) -> V
     total
 }
 
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn backward_row(x: &[f32], scale: &[f32], act: Act, dy: &[f32], dx: &mut [f32], ds: &mut [f32]) {
     let r = rms(x);
     // dx first holds the gradient of the normed, scaled value.
