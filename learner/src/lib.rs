@@ -7,3 +7,4 @@ pub mod durable;
 pub mod limiter;
 pub mod optim;
 pub mod replay;
+pub mod vit;
