@@ -1,11 +1,26 @@
 //! The learner and launcher of Lucid: replay, training, publishing, checkpoints, command line.
 
 pub mod agent;
+mod batches;
 pub mod calibrate;
 pub mod checkpoint;
+pub mod cli;
 pub mod dreamer;
 pub mod durable;
+mod error;
+mod frozen;
+mod ingest;
+mod launch;
 pub mod limiter;
+mod links;
 pub mod optim;
+mod process;
+mod publisher;
 pub mod replay;
 pub mod report;
+mod reporter;
+mod run;
+mod saver;
+mod train_loop;
+
+pub use error::RunError;

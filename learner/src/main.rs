@@ -1,1 +1,5 @@
-fn main() {}
+//! The `lucid` program.
+
+fn main() -> miette::Result<()> {
+    Ok(learner::cli::main()?)
+}

@@ -44,6 +44,13 @@ impl Config {
         Ok(config)
     }
 
+    /// A whole tree as [`Config::to_toml`] wrote it, from another process of the run; checked.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = typed(&parse("config", text)?, "config")?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// The whole tree as TOML; [`Config::load`] with its path as the only preset gives the same config again.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         Ok(toml::to_string(self)?)

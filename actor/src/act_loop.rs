@@ -1,0 +1,105 @@
+//! The act loop: one batched policy call per step of all environments.
+
+use std::collections::BTreeMap;
+
+use shared::array::Array;
+use shared::dist::Seeded;
+use shared::dreamer::Carry;
+use shared::env::{FLAGS, Spaces};
+use shared::experience::{DETER, STOCH, UPDATE, VERSION};
+
+use crate::env::{Action, Env, Outcome, Step};
+use crate::meter::{Meter, Part};
+use crate::receiver::Policy;
+use crate::{ActorError, Features};
+
+/// Environments with their recurrent state.
+pub struct ActLoop {
+    task: String,
+    obs: Spaces,
+    envs: Vec<Box<dyn Env>>,
+    next: Vec<Action>,
+    carry: Option<Carry>,
+    features: Features,
+    draws: Seeded,
+}
+
+impl ActLoop {
+    /// All environments start with a reset. `obs` is the environments' space.
+    pub fn new(task: &str, obs: Spaces, envs: Vec<Box<dyn Env>>, features: Features, seed: u64) -> Self {
+        let next = envs.iter().map(|_| Action::reset()).collect();
+        Self { task: task.into(), obs, envs, next, carry: None, features, draws: Seeded::new(seed) }
+    }
+
+    /// One step of all N environments: what is to be recorded, columns [N, …].
+    pub fn step(&mut self, policy: &Policy, meter: &mut Meter) -> Result<BTreeMap<String, Array>, ActorError> {
+        let steps = meter.time(Part::Env, || self.step_envs())?;
+        let outcomes: Vec<Outcome> = steps.iter().map(Outcome::of).collect();
+        for (env, o) in outcomes.iter().enumerate() {
+            meter.step(env, o.reward, o.is_first, o.is_last);
+        }
+        let obs = self.stack(&steps)?;
+        let mut columns = meter.time(Part::Features, || self.features.observe(obs));
+        let carry = match self.carry.take() {
+            Some(carry) => carry,
+            None => policy.acting.initial(self.envs.len())?,
+        };
+        let acted = meter.time(Part::Policy, || policy.acting.step(&carry, &columns, &mut self.draws))?;
+        self.carry = Some(acted.carry);
+        let mut actions = acted.actions;
+        zero_at_the_end(&mut actions, &outcomes);
+        self.next = outcomes.iter().enumerate().map(|(row, o)| action(&actions, row, o.is_last)).collect();
+        columns.extend(actions);
+        let n = self.envs.len();
+        columns.insert(DETER.into(), acted.deter);
+        columns.insert(STOCH.into(), acted.stoch);
+        columns.insert(VERSION.into(), Array::u64(&[n], &vec![policy.version; n]));
+        columns.insert(UPDATE.into(), Array::u64(&[n], &vec![policy.update; n]));
+        Ok(columns)
+    }
+
+    fn step_envs(&mut self) -> Result<Vec<Step>, ActorError> {
+        Ok(self.envs.iter_mut().zip(&self.next).map(|(env, action)| env.step(action)).collect::<Result<_, _>>()?)
+    }
+
+    /// Entries of all environments by key, [N, …]; each must be there, in its space's type and shape.
+    fn stack(&self, steps: &[Step]) -> Result<BTreeMap<String, Array>, ActorError> {
+        let mut columns = BTreeMap::new();
+        for (key, space) in &self.obs {
+            let mut rows = Vec::with_capacity(steps.len());
+            for (env, step) in steps.iter().enumerate() {
+                let wrong = |message| ActorError::Entry { env, task: self.task.clone(), key: key.clone(), message };
+                let entry = step.get(key).ok_or_else(|| wrong("is missing from a step".into()))?;
+                if (entry.dtype, &entry.shape) != (space.dtype, &space.shape) {
+                    let found = format!("{:?} {:?}", entry.dtype, entry.shape);
+                    let message = format!("is {found}, but its space says {:?} {:?}", space.dtype, space.shape);
+                    return Err(wrong(message));
+                }
+                rows.push(entry);
+            }
+            columns.insert(key.clone(), Array::stack(&rows));
+        }
+        debug_assert!(FLAGS.iter().all(|flag| columns.contains_key(*flag)));
+        Ok(columns)
+    }
+}
+
+/// The action after an episode's last step has no effect; zeros go to the environment and to replay.
+fn zero_at_the_end(actions: &mut BTreeMap<String, Array>, outcomes: &[Outcome]) {
+    for array in actions.values_mut() {
+        let bytes = array.bytes.len() / outcomes.len();
+        for (row, _) in outcomes.iter().enumerate().filter(|(_, o)| o.is_last) {
+            array.bytes[row * bytes..(row + 1) * bytes].fill(0);
+        }
+    }
+}
+
+/// Row `row` of the actions; a reset after the last step.
+fn action(actions: &BTreeMap<String, Array>, row: usize, reset: bool) -> Action {
+    let one = |(key, array): (&String, &Array)| {
+        let bytes = array.bytes.len() / array.shape[0];
+        let bytes = array.bytes[row * bytes..(row + 1) * bytes].to_vec();
+        (key.clone(), Array { dtype: array.dtype, shape: array.shape[1..].to_vec(), bytes })
+    };
+    Action { reset, values: actions.iter().map(one).collect() }
+}

@@ -1,0 +1,168 @@
+//! The actor process: join, act until told to stop, say goodbye.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use shared::config::Config;
+use shared::experience::StreamId;
+use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Waiting, Welcome, knock};
+
+use crate::act_loop::ActLoop;
+use crate::meter::{Meter, Part};
+use crate::receiver::{Blueprint, Inbox, Policy, Receiver};
+use crate::recorder::Recorder;
+use crate::{ActorError, Features, env, wire};
+
+/// Environment variable with the run's token; not an argument, which everybody on the machine could read.
+pub const TOKEN_VAR: &str = "LUCID_TOKEN";
+/// How long to wait for news from the learner before looking around again.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What an actor process is started with.
+#[derive(Clone, Debug)]
+pub struct Args {
+    /// Name of the doorway.
+    pub join: String,
+    /// The run's token.
+    pub token: String,
+    /// Index of the actor.
+    pub actor: u32,
+    /// How often it was started before.
+    pub generation: u32,
+    /// How long the learner may take to answer.
+    pub timeout: Duration,
+}
+
+/// The whole life of an actor process.
+pub fn run(args: &Args) -> Result<(), ActorError> {
+    let (sender, receiver, welcome, encoder) = join(args)?;
+    let config = Config::from_toml(&welcome.config)?;
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(config.actor.threads.max(1)).build_global();
+    let (spec, threads) = (welcome.vit.as_deref(), config.actor.threads.max(1));
+    let features = Features::mapped(&config.vit, welcome.agent_obs.clone(), spec, encoder, threads)?;
+    let inbox = Arc::new(Inbox::default());
+    let receiver = Receiver {
+        link: receiver,
+        reply: sender.clone(),
+        blueprint: Blueprint {
+            config: config.agent(),
+            obs: welcome.agent_obs.clone(),
+            act: welcome.act.clone(),
+            layout: welcome.layout,
+        },
+        inbox: inbox.clone(),
+    };
+    thread::Builder::new().name("receiver".into()).spawn(move || receiver.run())?;
+    Session::new(args, &config, &welcome, features, sender, inbox)?.run()
+}
+
+type Joined = (LinkSender<ToLearner>, LinkReceiver<ToActor>, Box<Welcome>, Bulk);
+
+fn join(args: &Args) -> Result<Joined, ActorError> {
+    let hello = ToLearner::Hello(Box::new(Hello {
+        token: args.token.clone(),
+        actor: args.actor,
+        generation: args.generation,
+        pid: std::process::id(),
+        binary: env!("CARGO_PKG_VERSION").into(),
+    }));
+    let (sender, receiver) = knock(&args.join, &hello).map_err(wire("knocking at the learner's door"))?;
+    let answer: Incoming<ToActor> =
+        receiver.recv_timeout(args.timeout).map_err(wire("waiting for the learner's welcome"))?;
+    match answer.message {
+        ToActor::Welcome(welcome) => Ok((sender, receiver, welcome, answer.bulk)),
+        ToActor::Refused { reason } => Err(ActorError::Refused { reason }),
+        _ => Err(ActorError::Order { wanted: "a welcome" }),
+    }
+}
+
+/// Seed of one environment stream: from the run's seed and the stream's identity, the same on every machine.
+pub fn stream_seed(seed: u64, stream: StreamId) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    for part in [stream.actor, stream.generation, stream.env] {
+        hasher.update(&part.to_le_bytes());
+    }
+    let hash = hasher.finalize();
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+struct Session {
+    max_lag: u64,
+    inbox: Arc<Inbox>,
+    acts: ActLoop,
+    recorder: Recorder,
+    meter: Meter,
+}
+
+impl Session {
+    fn new(
+        args: &Args,
+        config: &Config,
+        welcome: &Welcome,
+        features: Features,
+        sender: LinkSender<ToLearner>,
+        inbox: Arc<Inbox>,
+    ) -> Result<Self, ActorError> {
+        let id = |env: usize| StreamId { actor: args.actor, generation: args.generation, env: env as u32 };
+        let streams: Vec<StreamId> = (0..config.actor.envs.max(1)).map(id).collect();
+        let seed = |stream: &StreamId| stream_seed(config.run.seed, *stream);
+        let envs = streams.iter().map(|s| env::make(&config.env, seed(s))).collect::<Result<Vec<_>, _>>()?;
+        let noise = stream_seed(config.run.seed, id(u32::MAX as usize));
+        let obs = welcome.env_obs.clone();
+        Ok(Self {
+            max_lag: config.sync.max_lag_updates,
+            inbox,
+            meter: Meter::new(envs.len()),
+            acts: ActLoop::new(&config.env.task, obs, envs, features, noise),
+            recorder: Recorder::new(streams, config.actor.chunk, sender),
+        })
+    }
+
+    fn run(mut self) -> Result<(), ActorError> {
+        while !self.inbox.stopped() {
+            if let Some(failure) = self.inbox.take_failure() {
+                return Err(failure);
+            }
+            match self.policy() {
+                Some(policy) => {
+                    // A step holds one snapshot from its start to its end.
+                    let step = self.acts.step(&policy, &mut self.meter)?;
+                    self.recorder.record(&step, &self.inbox, &mut self.meter)?;
+                    self.recorder.report(Waiting::Nothing, &mut self.meter)?;
+                }
+                None => {
+                    self.meter.time(Part::Wait, || self.inbox.wait(PATIENCE));
+                    self.recorder.report(Waiting::Snapshot, &mut self.meter)?;
+                }
+            }
+        }
+        self.recorder.flush(&self.inbox, &mut self.meter)?;
+        self.recorder.goodbye("told to stop", &mut self.meter)
+    }
+
+    /// The newest policy, unless there is none yet or it is too old.
+    fn policy(&self) -> Option<Arc<Policy>> {
+        let policy = self.inbox.policy.newest()?;
+        let lag = self.inbox.clock.load(Ordering::Acquire).saturating_sub(policy.update);
+        (self.max_lag == 0 || lag <= self.max_lag).then_some(policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stream_has_a_seed_of_its_own_that_never_changes() {
+        let id = |actor, generation, env| StreamId { actor, generation, env };
+        let seeds = [id(0, 0, 0), id(1, 0, 0), id(0, 1, 0), id(0, 0, 1)].map(|s| stream_seed(7, s));
+        for (i, a) in seeds.iter().enumerate() {
+            assert!(seeds[i + 1..].iter().all(|b| a != b));
+        }
+        assert_eq!(stream_seed(7, id(0, 0, 0)), seeds[0]);
+        assert_ne!(stream_seed(8, id(0, 0, 0)), seeds[0]);
+    }
+}

@@ -1,0 +1,45 @@
+//! The command line.
+
+mod child;
+mod eval;
+mod params;
+mod train;
+
+use clap::{Parser, Subcommand};
+
+use crate::RunError;
+
+/// Lucid: DreamerV3 agents that see through a frozen Vision Transformer, one learner, many actors.
+#[derive(Debug, Parser)]
+#[command(name = "lucid", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a run, or go on with one.
+    Train(train::Args),
+    /// Run episodes with a run's newest checkpoint.
+    Eval(eval::Args),
+    /// List a run's parameters, or verify the frozen ones.
+    Params(params::Args),
+    /// A learner process; started by `train`.
+    #[command(hide = true)]
+    Learner(child::LearnerArgs),
+    /// An actor process; started by `train`.
+    #[command(hide = true)]
+    Actor(child::ActorArgs),
+}
+
+/// Run what the command line says.
+pub fn main() -> Result<(), RunError> {
+    match Cli::parse().command {
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Params(args) => params::run(&args),
+        Command::Learner(args) => child::learner(args),
+        Command::Actor(args) => child::actor(args),
+    }
+}

@@ -1,0 +1,71 @@
+//! The processes that `train` starts.
+
+use std::path::PathBuf;
+use std::process::exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actor::{TOKEN_VAR, guard};
+use rustix::process::Signal;
+
+use crate::RunError;
+use crate::error::io;
+use crate::launch::PARENT_VAR;
+use crate::process;
+use crate::replay::Damaged;
+
+/// A learner process.
+#[derive(Debug, clap::Args)]
+pub struct LearnerArgs {
+    #[arg(long)]
+    run: PathBuf,
+    #[arg(long)]
+    join: String,
+    #[arg(long)]
+    drop_damaged_replay: bool,
+}
+
+/// An actor process.
+#[derive(Debug, clap::Args)]
+pub struct ActorArgs {
+    #[arg(long)]
+    join: String,
+    #[arg(long)]
+    index: u32,
+    #[arg(long)]
+    generation: u32,
+    #[arg(long)]
+    timeout: f64,
+}
+
+/// The learner's whole life. When the launcher has gone, it saves and ends.
+pub fn learner(args: LearnerArgs) -> Result<(), RunError> {
+    let gone = Arc::new(AtomicBool::new(false));
+    begin("learner".into(), Signal::TERM, {
+        let gone = gone.clone();
+        move || gone.store(true, Ordering::Release)
+    })?;
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, gone.clone()).map_err(io("watch", "signals".as_ref()))?;
+    let damaged = if args.drop_damaged_replay { Damaged::Drop } else { Damaged::Refuse };
+    process::run(&process::Args { run: args.run, join: args.join, token: token(), damaged }, &gone)
+}
+
+/// An actor's whole life. When the launcher has gone, it ends at once: it holds nothing that a resumed run needs.
+pub fn actor(args: ActorArgs) -> Result<(), RunError> {
+    begin(format!("actor {}", args.index), Signal::KILL, || exit(1))?;
+    let timeout = Duration::try_from_secs_f64(args.timeout).unwrap_or(Duration::from_secs(60));
+    let ActorArgs { join, index, generation, .. } = args;
+    Ok(actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout })?)
+}
+
+fn token() -> String {
+    std::env::var(TOKEN_VAR).unwrap_or_default()
+}
+
+fn begin(name: String, signal: Signal, gone: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    guard::end_on_panic(name);
+    let parent = std::env::var(PARENT_VAR).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+    guard::bind_to_parent(parent, signal, gone).map_err(io("start below", "`lucid train`".as_ref()))
+}

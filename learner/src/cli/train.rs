@@ -1,0 +1,49 @@
+//! `lucid train`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::RunError;
+use crate::launch::{Request, RunLock, resolve, supervise};
+
+/// Start a run, or go on with one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Preset: a built-in name or the path of a .toml file; later ones win.
+    #[arg(short, long = "config", value_name = "PRESET")]
+    config: Vec<String>,
+    /// Override one option.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Actor processes (actor.count).
+    #[arg(long)]
+    actors: Option<usize>,
+    /// End after this many environment steps (run.steps).
+    #[arg(long)]
+    steps: Option<u64>,
+    /// End after this many minutes (run.minutes).
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Run folder; one that holds a run is gone on with. Default: a new one in runs/.
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Go on without replay files that are damaged.
+    #[arg(long)]
+    drop_damaged_replay: bool,
+}
+
+/// Run it.
+pub fn run(args: Args) -> Result<(), RunError> {
+    let mut sets = args.set;
+    sets.extend(args.actors.map(|n| format!("actor.count={n}")));
+    sets.extend(args.steps.map(|n| format!("run.steps={n}")));
+    sets.extend(args.minutes.map(|m| format!("run.minutes={m:?}")));
+    let request = Request { presets: args.config, sets, run: args.run };
+    let resolved = resolve(&request)?;
+    let _lock = RunLock::take(&resolved.dir, "launcher.lock", Duration::ZERO)?;
+    resolved.save()?;
+    let verb = if resolved.resumed { "going on with" } else { "new run in" };
+    println!("{verb} {}", resolved.dir.display());
+    let extra: &[String] = if args.drop_damaged_replay { &["--drop-damaged-replay".into()] } else { &[] };
+    supervise(&resolved, extra)
+}

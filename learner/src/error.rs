@@ -1,0 +1,141 @@
+//! Why a run could not start or go on, as people read it.
+
+use std::path::{Path, PathBuf};
+
+/// What ends a process of a run early.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum RunError {
+    /// Options.
+    #[error(transparent)]
+    Config(#[from] shared::config::ConfigError),
+    /// The environment.
+    #[error(transparent)]
+    Env(#[from] actor::env::EnvError),
+    /// The actor process.
+    #[error(transparent)]
+    Actor(#[from] actor::ActorError),
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] crate::agent::AgentError),
+    /// Parameters.
+    #[error(transparent)]
+    Param(#[from] shared::params::ParamError),
+    /// Replay.
+    #[error(transparent)]
+    Replay(#[from] crate::replay::ReplayError),
+    /// The train ratio.
+    #[error(transparent)]
+    Limiter(#[from] crate::limiter::LimiterError),
+    /// Checkpoints.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// Metrics.
+    #[error(transparent)]
+    Metric(#[from] shared::metrics::MetricError),
+    /// The frozen encoder.
+    #[error(transparent)]
+    Vit(#[from] shared::vit::VitError),
+    /// Snapshots.
+    #[error("publishing the policy: {0}")]
+    Snapshot(#[from] shared::snapshot::format::FormatError),
+    /// Another process.
+    #[error("{doing}: {source}")]
+    Wire {
+        /// What was being done.
+        doing: &'static str,
+        /// What went wrong.
+        source: shared::wire::WireError,
+    },
+    /// A file or another thing of the operating system.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A parameter that has become infinite or not a number: the policy is not published.
+    #[error("parameter `{path}` is not finite after update {update}; the run stops with the last policy it published")]
+    #[diagnostic(help("resume from the last checkpoint with a lower agent.opt.lr"))]
+    NotFinite {
+        /// Its path.
+        path: String,
+        /// After which update.
+        update: u64,
+    },
+    /// Three bad updates in a row.
+    #[error("{count} updates in a row were not finite, the last at update {update}: {what}")]
+    #[diagnostic(help("their batches are in {}; a lower agent.opt.lr often helps", folder.display()))]
+    Diverged {
+        /// How many.
+        count: u32,
+        /// At which update.
+        update: u64,
+        /// The first bad value of the last.
+        what: String,
+        /// Where the batches are.
+        folder: PathBuf,
+    },
+    /// A run folder that cannot be used.
+    #[error("run folder {}: {message}", path.display())]
+    #[diagnostic(help("{help}"))]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// A child process that ended the run.
+    #[error("{what}")]
+    #[diagnostic(help("{help}"))]
+    Child {
+        /// Who, and how it ended, with its last lines.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+    /// Told so by the learner.
+    #[error("the learner stopped: {message}")]
+    #[diagnostic(help("{help}"))]
+    Learner {
+        /// Its reason.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// Stopped at once, without saving.
+    #[error("stopped at once, without a last checkpoint")]
+    #[diagnostic(help("{help}"))]
+    Interrupted {
+        /// What to do.
+        help: String,
+    },
+    /// A frozen parameter that is not what it was.
+    #[error("frozen parameters `{prefix}` have digest {found}, but the run was made with {recorded} (from {origin})")]
+    #[diagnostic(help("bring the original weights back, or start a new run"))]
+    Frozen {
+        /// Module prefix.
+        prefix: String,
+        /// Digest in the checkpoint.
+        recorded: String,
+        /// Digest now.
+        found: String,
+        /// Where the weights came from.
+        origin: String,
+    },
+}
+
+/// For `map_err`: what was being done when a link failed.
+pub(crate) fn wire(doing: &'static str) -> impl FnOnce(shared::wire::WireError) -> RunError {
+    move |source| RunError::Wire { doing, source }
+}
+
+/// For `map_err`: what was being done with which file.
+pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
+    let path = path.to_path_buf();
+    move |source| RunError::Io { doing, path, source }
+}

@@ -1,0 +1,74 @@
+//! The frozen encoder of a run: loaded once into shared memory, read in place by every process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::{Device, Var};
+use ipc_channel::ipc::IpcSharedMemory;
+use shared::config::{Config, VitConfig};
+use shared::params::{ParamError, Params, ReadOnly, Weight};
+use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
+use shared::vit::{self, Features, PREFIX, VitSpec};
+use shared::wire::Bulk;
+
+use crate::RunError;
+use crate::checkpoint::Frozen;
+
+/// The trunk that a run sees through.
+pub struct Trunk {
+    /// Sizes.
+    pub spec: VitSpec,
+    /// Its weights, ready to be handed to actors; none where features are replaced by zeros.
+    pub region: Option<IpcSharedMemory>,
+    /// Digest and source of its weights; none where features are replaced by zeros.
+    pub record: Option<Frozen>,
+    params: Params<ReadOnly>,
+}
+
+impl Trunk {
+    /// As the config says: from its file, untrained, or only its sizes. None if images go to the convolutional encoder.
+    pub fn load(config: &Config) -> Result<Option<Self>, RunError> {
+        if config.vit.weights.is_empty() {
+            return Ok(None);
+        }
+        let (tree, spec, source) = match config.vit.features.as_str() {
+            "pretrained" => {
+                let loaded = vit::load(&locate(&config.vit)?)?;
+                (loaded.tensors, loaded.spec, loaded.source)
+            }
+            "random" => {
+                let spec = VitSpec::dinov2_small();
+                (vit::random(&spec, config.run.seed), spec, format!("random, seed {}", config.run.seed))
+            }
+            _ => return Self::absent(VitSpec::dinov2_small()).map(Some),
+        };
+        Self::from_tree(tree, spec, source).map(Some)
+    }
+
+    fn absent(spec: VitSpec) -> Result<Self, RunError> {
+        Ok(Self { spec, region: None, record: None, params: Params::read_only(&[])? })
+    }
+
+    fn from_tree(tree: vit::Tree, spec: VitSpec, source: String) -> Result<Self, RunError> {
+        let weight = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| {
+            Ok((path, Weight::Var(Var::from_vec(values, shape, &Device::Cpu).map_err(ParamError::from)?)))
+        };
+        let weights = tree.into_iter().map(weight).collect::<Result<Vec<_>, RunError>>()?;
+        let header = SnapshotHeader { version: 0, update: 0, published: 0 };
+        let region = IpcSharedMemory::from_bytes(&encode(&header, &weights)?);
+        let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
+        let params = Params::read_only(&[(PREFIX, &view)])?;
+        let record = Frozen { digest: params.digest(PREFIX)?, source };
+        Ok(Self { spec, region: Some(region), record: Some(record), params })
+    }
+
+    /// What turns frames into features.
+    pub fn features(&self, config: &VitConfig, threads: usize) -> Result<Features, RunError> {
+        Ok(Features::new(config, &self.spec, &self.params, threads)?)
+    }
+}
+
+/// Where the weights are.
+fn locate(config: &VitConfig) -> Result<PathBuf, RunError> {
+    Ok(PathBuf::from(&config.weights))
+}

@@ -1,0 +1,48 @@
+//! Chunks into replay, one thread for all actors; credits back when the train ratio allows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+use shared::experience::Chunk;
+
+use crate::links::Link;
+use crate::run::Run;
+
+/// How often a thread that holds credits back looks around.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A chunk and who sent it.
+pub type Arrival = (Arc<Link>, Chunk);
+
+/// The ingest thread: until no actor is left.
+pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
+    for (link, chunk) in arrivals {
+        match insert(run, &chunk) {
+            Ok(()) => {
+                run.check_target();
+                // The faster side waits here: no credit, no next chunk. A run that ends takes what is left at once.
+                while !run.is_stopping() && !run.limiter.wait_to_insert(PATIENCE) {}
+                if run.is_stopping() {
+                    // Told before it gets the credit, so that it sends what it has and nothing more.
+                    link.stop();
+                }
+                link.credit(1);
+            }
+            Err(error) => {
+                run.warn(format!("actor {}: {error}", link.actor));
+                link.cut();
+            }
+        }
+    }
+}
+
+fn insert(run: &Run, chunk: &Chunk) -> Result<(), crate::replay::ReplayError> {
+    let border = run.border.lock();
+    let inserted = run.replay.insert(chunk)?;
+    run.totals.lock().counters.env_steps += inserted.steps as u64;
+    run.limiter.inserted(inserted.steps, run.replay.stats().items);
+    drop(border);
+    run.record("env/steps_per_s", inserted.steps as f64);
+    Ok(())
+}

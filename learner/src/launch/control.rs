@@ -1,0 +1,64 @@
+//! The words between launcher and learner.
+
+use serde::{Deserialize, Serialize};
+use shared::metrics::{Report, StartReport};
+
+/// From the launcher to the learner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Order {
+    /// Open a door for this actor.
+    Invite {
+        /// Its index.
+        actor: u32,
+    },
+    /// Save and end.
+    Stop {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// From the learner to the launcher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Notice {
+    /// The first word.
+    Hello {
+        /// The run's secret.
+        token: String,
+    },
+    /// Everything is loaded: actors may come.
+    Ready(Box<StartReport>),
+    /// A door is open for an actor.
+    Invitation {
+        /// Its index.
+        actor: u32,
+        /// How often it was started before, over all resumes.
+        generation: u32,
+        /// Name of the door.
+        door: String,
+    },
+    /// An actor came through its door.
+    Joined {
+        /// Its index.
+        actor: u32,
+    },
+    /// Nobody, or somebody else, came through an actor's door.
+    NotJoined {
+        /// Its index.
+        actor: u32,
+        /// Why.
+        reason: String,
+    },
+    /// How the run goes.
+    Report(Box<Report>),
+    /// The run has ended in order and is saved.
+    Done {
+        /// Why it ended.
+        reason: String,
+    },
+    /// The run has ended with an error.
+    Failed {
+        /// The error, with its causes.
+        message: String,
+    },
+}

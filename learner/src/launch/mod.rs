@@ -1,0 +1,18 @@
+//! The launcher: starts a run's processes, watches them, restarts actors, ends everything in order. It holds no tensors.
+
+mod actors;
+mod child;
+mod control;
+mod lock;
+mod progress;
+mod resolve;
+mod restart;
+mod supervisor;
+
+pub use control::{Notice, Order};
+pub use lock::RunLock;
+pub use resolve::{Request, Resolved, resolve};
+pub use supervisor::supervise;
+
+/// Environment variable with the launcher's process id, by which a child knows whether it still has its parent.
+pub const PARENT_VAR: &str = "LUCID_PARENT";

@@ -1,0 +1,219 @@
+//! The launcher's loop: what the learner says, how children fare, what the person at the keyboard wants.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::actors::Actors;
+use super::child::Process;
+use super::progress::Progress;
+use super::{Notice, Order, Resolved};
+use crate::RunError;
+use crate::error::{io, wire};
+
+/// How often children are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long actors may take to end once the learner has.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+enum Event {
+    /// The learner came, or did not.
+    Came(Result<Visitor<Notice, Order>, WireError>),
+    /// It said something.
+    Said(Notice),
+    /// Ctrl-C or a request to terminate.
+    Signal,
+}
+
+/// Run until the end. `extra`: arguments that only the learner understands.
+pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> {
+    let token = token();
+    let door = Doorway::open().map_err(wire("opening a door for the learner"))?;
+    let mut args = vec!["learner".to_string(), "--run".into(), resolved.dir.to_string_lossy().into_owned()];
+    args.extend(["--join".to_string(), door.name().to_string()]);
+    args.extend_from_slice(extra);
+    let learner = Process::start(&resolved.dir, "learner", &args, &token)?;
+    let (sender, events) = unbounded();
+    wait_for_learner(door, resolved.config.sync.join_timeout, sender.clone())?;
+    watch_signals(sender.clone())?;
+    let supervisor = Supervisor {
+        resolved,
+        progress: Progress::new(resolved.config.log.heartbeat),
+        actors: Actors::new(&resolved.config),
+        token,
+        learner,
+        orders: None,
+        ready: false,
+        stopping: false,
+        outcome: None,
+    };
+    supervisor.run(&events, &sender)
+}
+
+/// 256 random bits that only processes of this run know.
+fn token() -> String {
+    let bytes: [u8; 32] = rand::random();
+    blake3::Hash::from_bytes(bytes).to_hex().to_string()
+}
+
+fn wait_for_learner(door: Doorway, seconds: f64, events: Sender<Event>) -> Result<(), RunError> {
+    let limit = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(60));
+    spawn("learner's door", move || drop(events.send(Event::Came(door.accept(limit)))))
+}
+
+fn watch_signals(events: Sender<Event>) -> Result<(), RunError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(io("watch", "signals".as_ref()))?;
+    spawn("signals", move || {
+        for _ in signals.forever() {
+            if events.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(io("start", name.as_ref()))
+}
+
+struct Supervisor<'a> {
+    resolved: &'a Resolved,
+    progress: Progress,
+    actors: Actors,
+    token: String,
+    learner: Process,
+    orders: Option<LinkSender<Order>>,
+    ready: bool,
+    stopping: bool,
+    outcome: Option<Result<String, String>>,
+}
+
+impl Supervisor<'_> {
+    fn run(mut self, events: &Receiver<Event>, sender: &Sender<Event>) -> Result<(), RunError> {
+        loop {
+            match events.recv_timeout(TICK) {
+                Ok(event) => self.handle(event, sender)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if let Some(status) = self.learner.ended() {
+                // What it said last may still be on its way.
+                while let Ok(event) = events.recv_timeout(TICK) {
+                    self.handle(event, sender)?;
+                }
+                return self.end(status);
+            }
+            self.look_after_actors()?;
+        }
+    }
+
+    fn handle(&mut self, event: Event, sender: &Sender<Event>) -> Result<(), RunError> {
+        match event {
+            Event::Came(Ok(visitor)) => self.greet(visitor, sender),
+            Event::Came(Err(error)) => Err(wire("waiting for the learner to start")(error)),
+            Event::Said(notice) => self.hear(notice),
+            Event::Signal if self.stopping => Err(RunError::Interrupted { help: self.how_to_resume() }),
+            Event::Signal => {
+                self.progress.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
+                self.stop("interrupted")
+            }
+        }
+    }
+
+    fn greet(&mut self, visitor: Visitor<Notice, Order>, sender: &Sender<Event>) -> Result<(), RunError> {
+        if !matches!(&visitor.first, Notice::Hello { token } if *token == self.token) {
+            let what = "a stranger, not the learner, came through the learner's door".to_string();
+            return Err(RunError::Child { what, help: "start the run again".into() });
+        }
+        self.orders = Some(visitor.sender);
+        if self.stopping {
+            self.stop("interrupted")?;
+        }
+        let (receiver, events): (LinkReceiver<Notice>, _) = (visitor.receiver, sender.clone());
+        spawn("learner's notices", move || {
+            while let Ok(incoming) = receiver.recv() {
+                if events.send(Event::Said(incoming.message)).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    fn hear(&mut self, notice: Notice) -> Result<(), RunError> {
+        match notice {
+            Notice::Ready(start) => {
+                self.ready = true;
+                self.progress.start(&start);
+            }
+            Notice::Invitation { actor, generation, door } if !self.stopping => {
+                self.actors.start(&self.resolved.dir, &self.token, actor, generation, &door)?;
+            }
+            Notice::NotJoined { actor, reason } if !self.stopping => {
+                self.progress.warn(&format!("actor {actor} has not joined: {reason}"));
+                self.actors.not_joined(actor);
+            }
+            Notice::Report(mut report) => {
+                self.stopping |= report.phase == shared::metrics::Phase::Stopping;
+                report.actors.iter_mut().for_each(|a| a.restarts = self.actors.restarts(a.index));
+                self.progress.report(&report);
+            }
+            Notice::Done { reason } => self.outcome = Some(Ok(reason)),
+            Notice::Failed { message } => self.outcome = Some(Err(message)),
+            Notice::Hello { .. } | Notice::Joined { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn look_after_actors(&mut self) -> Result<(), RunError> {
+        if !self.ready || self.stopping || self.outcome.is_some() {
+            return Ok(());
+        }
+        for news in self.actors.watch()? {
+            self.progress.warn(&news);
+        }
+        for actor in self.actors.due() {
+            self.order(&Order::Invite { actor });
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, reason: &str) -> Result<(), RunError> {
+        self.stopping = true;
+        self.order(&Order::Stop { reason: reason.into() });
+        Ok(())
+    }
+
+    /// If the learner cannot be told, it has ended, which the loop sees by itself.
+    fn order(&self, order: &Order) {
+        if let Some(Err(error)) = self.orders.as_ref().map(|orders| orders.send(order)) {
+            tracing::warn!("the learner does not hear: {error}");
+        }
+    }
+
+    /// The learner has ended: see the actors out, and say how the run ended.
+    fn end(mut self, status: std::process::ExitStatus) -> Result<(), RunError> {
+        let deadline = Instant::now() + FAREWELL;
+        while !self.actors.all_ended() && Instant::now() < deadline {
+            thread::sleep(TICK);
+        }
+        match self.outcome.take() {
+            Some(Ok(reason)) if status.success() => {
+                println!("done: {reason}; {}", self.how_to_resume());
+                Ok(())
+            }
+            Some(Err(message)) => Err(RunError::Learner { message, help: self.how_to_resume() }),
+            _ => Err(RunError::Child {
+                what: format!("the learner ended: {status}; its last lines:{}", self.learner.last_lines()),
+                help: format!("its whole output is in {}; {}", self.learner.log().display(), self.how_to_resume()),
+            }),
+        }
+    }
+
+    fn how_to_resume(&self) -> String {
+        format!("go on with: lucid train --run {}", self.resolved.dir.display())
+    }
+}

@@ -1,0 +1,400 @@
+//! Links to actors: who has joined, what each holds, and one sender thread per actor with a latest-only slot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use parking_lot::{Condvar, Mutex};
+use shared::snapshot::PolicySnapshot;
+use shared::wire::{Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, Waiting, WireError, chunk};
+
+use crate::ingest::Arrival;
+use crate::run::Run;
+
+/// How often a listening thread looks whether its link was cut.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// After this long without an acknowledgement an actor is named.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// All actors that have joined, by index.
+#[derive(Default)]
+pub struct Links {
+    map: Mutex<BTreeMap<u32, Arc<Link>>>,
+}
+
+impl Links {
+    /// Those that are there now.
+    pub fn all(&self) -> Vec<Arc<Link>> {
+        self.map.lock().values().cloned().collect()
+    }
+
+    /// Put a snapshot in every slot; an older one that was not sent yet is replaced.
+    pub fn offer(&self, snapshot: &Arc<PolicySnapshot>) {
+        self.all().iter().for_each(|link| link.offer(snapshot.clone()));
+    }
+
+    fn join(&self, link: Arc<Link>) {
+        if let Some(old) = self.map.lock().insert(link.actor, link) {
+            old.cut();
+        }
+    }
+
+    fn leave(&self, link: &Arc<Link>) {
+        let mut map = self.map.lock();
+        if map.get(&link.actor).is_some_and(|held| Arc::ptr_eq(held, link)) {
+            map.remove(&link.actor);
+        }
+    }
+}
+
+/// What waits to be sent to one actor.
+#[derive(Default)]
+struct Slot {
+    snapshot: Option<Arc<PolicySnapshot>>,
+    in_flight: Option<Flight>,
+    credits: u32,
+    /// Credits given and not used: more chunks than this are a breach.
+    allowed: u32,
+    clock: Option<u64>,
+    stop: bool,
+    cut: bool,
+}
+
+/// A snapshot that was sent and is not acknowledged.
+struct Flight {
+    version: u64,
+    update: u64,
+    digest: u64,
+    published: Instant,
+    sent: Instant,
+    told: bool,
+}
+
+/// What an actor said about itself.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Snapshot it acts with.
+    pub version: u64,
+    /// Updates made when that was taken.
+    pub update: u64,
+    /// When that was published.
+    pub published: Option<Instant>,
+    /// From offer to acknowledgement, milliseconds.
+    pub ack_ms: f64,
+    /// Environment steps since it started.
+    pub steps: u64,
+    /// Environment steps per second.
+    pub steps_per_s: f64,
+    /// What it waits for.
+    pub waiting: Waiting,
+}
+
+/// One actor.
+pub struct Link {
+    /// Its index.
+    pub actor: u32,
+    /// How often it was started before.
+    pub generation: u32,
+    /// Its process.
+    pub pid: u32,
+    slot: Mutex<Slot>,
+    changed: Condvar,
+    held: Mutex<Held>,
+}
+
+impl Link {
+    /// Welcome an actor, give it the newest snapshot and its first credits, and serve it from two threads.
+    pub fn open(
+        run: &Arc<Run>,
+        hello: &Hello,
+        visitor: Visitor<ToLearner, ToActor>,
+        arrivals: Sender<Arrival>,
+    ) -> Result<(), WireError> {
+        let link = Arc::new(Self::new(hello));
+        let welcome = ToActor::Welcome(Box::new(run.welcome.clone()));
+        match run.trunk.as_ref().and_then(|trunk| trunk.region.as_ref()) {
+            Some(region) => visitor.sender.send_region(&welcome, region)?,
+            None => visitor.sender.send(&welcome)?,
+        }
+        link.credit(run.config.sync.credits as u32);
+        run.links.join(link.clone());
+        if let Some(snapshot) = run.snapshots.newest() {
+            link.offer(snapshot);
+        }
+        if run.is_stopping() {
+            link.stop();
+        }
+        let (sending, sender) = (link.clone(), visitor.sender);
+        thread::Builder::new().name(format!("to actor {}", link.actor)).spawn(move || sending.send_all(&sender))?;
+        let (run, receiver) = (run.clone(), visitor.receiver);
+        thread::Builder::new().name(format!("from actor {}", link.actor)).spawn(move || {
+            link.listen(&run, &receiver, &arrivals);
+            link.cut();
+            run.links.leave(&link);
+        })?;
+        Ok(())
+    }
+
+    fn new(hello: &Hello) -> Self {
+        let held = Held {
+            version: 0,
+            update: 0,
+            published: None,
+            ack_ms: 0.0,
+            steps: 0,
+            steps_per_s: 0.0,
+            waiting: Waiting::Snapshot,
+        };
+        Self {
+            actor: hello.actor,
+            generation: hello.generation,
+            pid: hello.pid,
+            slot: Mutex::default(),
+            changed: Condvar::new(),
+            held: Mutex::new(held),
+        }
+    }
+
+    fn with_slot(&self, change: impl FnOnce(&mut Slot)) {
+        change(&mut self.slot.lock());
+        self.changed.notify_all();
+    }
+
+    /// Offer a snapshot; the newest wins.
+    pub fn offer(&self, snapshot: Arc<PolicySnapshot>) {
+        self.with_slot(|slot| {
+            if slot.snapshot.as_ref().is_none_or(|held| held.version < snapshot.version) {
+                slot.snapshot = Some(snapshot);
+            }
+        });
+    }
+
+    /// Allow more chunks.
+    pub fn credit(&self, count: u32) {
+        self.with_slot(|slot| {
+            slot.credits += count;
+            slot.allowed += count;
+        });
+    }
+
+    /// Tell how many updates were made.
+    pub fn clock(&self, update: u64) {
+        self.with_slot(|slot| slot.clock = Some(update));
+    }
+
+    /// Tell it to send what it has and end.
+    pub fn stop(&self) {
+        self.with_slot(|slot| slot.stop = true);
+    }
+
+    /// Neither send nor listen any more.
+    pub fn cut(&self) {
+        self.with_slot(|slot| slot.cut = true);
+    }
+
+    /// What it said about itself.
+    pub fn held(&self) -> Held {
+        self.held.lock().clone()
+    }
+
+    /// Whether it has not acknowledged a snapshot for long; true once per snapshot.
+    pub fn is_slow(&self) -> bool {
+        let mut slot = self.slot.lock();
+        slot.in_flight.as_mut().is_some_and(|f| f.sent.elapsed() > SLOW && !std::mem::replace(&mut f.told, true))
+    }
+
+    /// The sender thread: the only one that can block on this actor's socket.
+    fn send_all(&self, sender: &LinkSender<ToActor>) {
+        while let Some(send) = self.next() {
+            if let Err(error) = send(sender) {
+                tracing::warn!("sending to actor {}: {error}", self.actor);
+                return self.cut();
+            }
+        }
+    }
+
+    /// What to send next: control first, then the newest snapshot if none is under way. None once the link is cut.
+    #[allow(clippy::type_complexity)]
+    fn next(&self) -> Option<Box<dyn FnOnce(&LinkSender<ToActor>) -> Result<(), WireError>>> {
+        let mut slot = self.slot.lock();
+        loop {
+            if slot.cut {
+                return None;
+            }
+            if std::mem::take(&mut slot.stop) {
+                return Some(Box::new(|sender| sender.send(&ToActor::Stop)));
+            }
+            let count = std::mem::take(&mut slot.credits);
+            if count > 0 {
+                return Some(Box::new(move |sender| sender.send(&ToActor::Credits { count })));
+            }
+            if let Some(update) = slot.clock.take() {
+                return Some(Box::new(move |sender| sender.send(&ToActor::Clock { update })));
+            }
+            if slot.in_flight.is_none()
+                && let Some(snapshot) = slot.snapshot.take()
+            {
+                slot.in_flight = Some(Flight::of(&snapshot));
+                let message = ToActor::Snapshot { version: snapshot.version, update: snapshot.update };
+                return Some(Box::new(move |sender| sender.send_region(&message, &snapshot.region)));
+            }
+            self.changed.wait(&mut slot);
+        }
+    }
+
+    /// The listening thread: until goodbye, the end of the process, or a breach.
+    fn listen(self: &Arc<Self>, run: &Run, receiver: &LinkReceiver<ToLearner>, arrivals: &Sender<Arrival>) {
+        while !self.slot.lock().cut {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(incoming) => match self.hear(run, incoming, arrivals) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(breach) => return run.warn(format!("actor {}: {breach}; its link is cut", self.actor)),
+                },
+                Err(WireError::Timeout { .. }) => {}
+                Err(WireError::Closed) if run.is_stopping() => return,
+                Err(error) => return run.warn(format!("actor {} (process {}): {error}", self.actor, self.pid)),
+            }
+        }
+    }
+
+    /// One message; false after goodbye.
+    fn hear(
+        self: &Arc<Self>,
+        run: &Run,
+        incoming: Incoming<ToLearner>,
+        arrivals: &Sender<Arrival>,
+    ) -> Result<bool, String> {
+        match incoming.message {
+            ToLearner::Chunk(head) => {
+                self.use_credit()?;
+                let chunk = chunk::unpack(head, incoming.bulk.as_ref()).map_err(|e| e.to_string())?;
+                if (chunk.stream.actor, chunk.stream.generation) != (self.actor, self.generation) {
+                    return Err(format!("it sent experience of {:?}, which is not its own", chunk.stream));
+                }
+                arrivals.send((self.clone(), chunk)).map_err(|_| "nobody takes experience any more".to_string())?;
+            }
+            ToLearner::SnapshotTaken { version, digest } => self.taken(run, version, digest)?,
+            ToLearner::Numbers(numbers) => {
+                let mut held = self.held.lock();
+                held.steps += numbers.steps;
+                held.steps_per_s = f64::from(numbers.steps as f32 / numbers.seconds.max(1e-3));
+                held.waiting = numbers.waiting;
+                drop(held);
+                numbers.episodes.into_iter().for_each(|episode| run.episode(episode));
+            }
+            ToLearner::Goodbye { reason } => {
+                tracing::info!("actor {} says goodbye: {reason}", self.actor);
+                return Ok(false);
+            }
+            ToLearner::Hello(_) => return Err("it introduced itself twice".into()),
+        }
+        Ok(true)
+    }
+
+    fn use_credit(&self) -> Result<(), String> {
+        let mut slot = self.slot.lock();
+        slot.allowed = slot.allowed.checked_sub(1).ok_or("it sent experience without a credit")?;
+        Ok(())
+    }
+
+    /// Lag is computed from acknowledgements: what was sent does not count.
+    fn taken(&self, run: &Run, version: u64, digest: u64) -> Result<(), String> {
+        let flight = self.slot.lock().in_flight.take();
+        self.changed.notify_all();
+        let Some(flight) = flight.filter(|f| f.version == version) else {
+            return Err(format!("it acknowledged snapshot {version}, which was not under way"));
+        };
+        if flight.digest != digest {
+            let sent = flight.digest;
+            return Err(format!("it acts with other weights than snapshot {version} ({digest:016x}, not {sent:016x})"));
+        }
+        let ack_ms = 1e3 * flight.sent.elapsed().as_secs_f64();
+        let mut held = self.held.lock();
+        if held.version >= version {
+            return Err(format!("it went back from snapshot {} to {version}", held.version));
+        }
+        held.version = version;
+        held.update = flight.update;
+        held.published = Some(flight.published);
+        held.ack_ms = ack_ms;
+        drop(held);
+        run.record("lag/ack_ms", ack_ms);
+        Ok(())
+    }
+}
+
+impl Flight {
+    fn of(snapshot: &PolicySnapshot) -> Self {
+        Self {
+            version: snapshot.version,
+            update: snapshot.update,
+            digest: snapshot.digest,
+            published: snapshot.at,
+            sent: Instant::now(),
+            told: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::params::Weight;
+    use shared::snapshot::format::{SnapshotHeader, encode};
+
+    fn snapshot(version: u64) -> Arc<PolicySnapshot> {
+        let var = candle_core::Var::new(&[version as f32], &candle_core::Device::Cpu).unwrap();
+        let header = SnapshotHeader { version, update: version, published: 0 };
+        let bytes = encode(&header, &[("pol/bias".into(), Weight::Var(var))]).unwrap();
+        Arc::new(PolicySnapshot::publish(&bytes).unwrap())
+    }
+
+    fn link() -> Link {
+        Link::new(&Hello { token: String::new(), actor: 0, generation: 0, pid: 0, binary: String::new() })
+    }
+
+    #[test]
+    fn a_slow_actor_costs_no_memory_and_gets_the_newest() {
+        let link = link();
+        let (sender, receiver) = shared::wire::pair().unwrap();
+        link.offer(snapshot(1));
+        link.next().unwrap()(&sender).unwrap();
+        let skipped: Vec<_> = (2..200).map(snapshot).collect();
+        let weak: Vec<_> = skipped.iter().map(Arc::downgrade).collect();
+        skipped.into_iter().for_each(|s| link.offer(s));
+        assert_eq!(weak.iter().filter(|w| w.upgrade().is_some()).count(), 1);
+        link.slot.lock().in_flight = None;
+        link.next().unwrap()(&sender).unwrap();
+        let versions = [receiver.recv().unwrap().message, receiver.recv().unwrap().message];
+        let message = |version| ToActor::Snapshot { version, update: version };
+        assert_eq!(versions, [message(1), message(199)]);
+        assert!(weak.iter().all(|w| w.upgrade().is_none()));
+    }
+
+    #[test]
+    fn control_goes_before_snapshots_and_chunks_need_credit() {
+        let link = link();
+        let (sender, receiver) = shared::wire::pair().unwrap();
+        link.offer(snapshot(1));
+        link.credit(2);
+        link.clock(7);
+        link.stop();
+        for expected in [
+            ToActor::Stop,
+            ToActor::Credits { count: 2 },
+            ToActor::Clock { update: 7 },
+            ToActor::Snapshot { version: 1, update: 1 },
+        ] {
+            link.next().unwrap()(&sender).unwrap();
+            assert_eq!(receiver.recv().unwrap().message, expected);
+        }
+        link.use_credit().unwrap();
+        link.use_credit().unwrap();
+        assert!(link.use_credit().is_err());
+        link.cut();
+        assert!(link.next().is_none());
+    }
+}

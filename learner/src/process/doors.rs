@@ -1,0 +1,162 @@
+//! Where actors come in: the launcher asks, a door opens, whoever comes is checked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use parking_lot::Mutex;
+use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, WireError};
+
+use crate::ingest::Arrival;
+use crate::launch::{Notice, Order};
+use crate::links::Link;
+use crate::run::Run;
+
+/// How often orders are waited for before the launcher's life is looked at.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Lets actors in until it is closed.
+pub struct Doors {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    run: Arc<Run>,
+    notices: LinkSender<Notice>,
+    arrivals: Mutex<Option<Sender<Arrival>>>,
+}
+
+/// Who is expected at a door.
+#[derive(Clone, Copy)]
+struct Expected {
+    actor: u32,
+    generation: u32,
+}
+
+impl Doors {
+    /// Follow the launcher's orders from a thread of its own. `gone` is raised when the launcher has gone.
+    pub fn open(
+        run: &Arc<Run>,
+        notices: LinkSender<Notice>,
+        orders: LinkReceiver<Order>,
+        arrivals: Sender<Arrival>,
+        gone: Arc<AtomicBool>,
+    ) -> Self {
+        let inner = Arc::new(Inner { run: run.clone(), notices, arrivals: Mutex::new(Some(arrivals)) });
+        let following = inner.clone();
+        thread::spawn(move || following.follow(&orders, &gone));
+        Self { inner }
+    }
+
+    /// Nobody comes in any more.
+    pub fn close(&self) {
+        self.inner.arrivals.lock().take();
+    }
+}
+
+impl Inner {
+    fn follow(self: &Arc<Self>, orders: &LinkReceiver<Order>, gone: &AtomicBool) {
+        loop {
+            match orders.recv_timeout(PATIENCE) {
+                Ok(incoming) => match incoming.message {
+                    Order::Invite { actor } => self.invite(actor),
+                    Order::Stop { reason } => self.run.stop(reason),
+                },
+                Err(WireError::Timeout { .. }) if !gone.load(Ordering::Acquire) => {}
+                Err(WireError::Decode { message, .. }) => tracing::warn!("an order was not understood: {message}"),
+                Err(_) => return self.run.stop("the launcher has gone"),
+            }
+        }
+    }
+
+    fn invite(self: &Arc<Self>, actor: u32) {
+        if self.run.is_stopping() {
+            return;
+        }
+        let generation = self.next_generation(actor);
+        let door = match Doorway::open() {
+            Ok(door) => door,
+            Err(error) => return self.tell(&Notice::NotJoined { actor, reason: error.to_string() }),
+        };
+        self.tell(&Notice::Invitation { actor, generation, door: door.name().into() });
+        let inner = self.clone();
+        thread::spawn(move || {
+            let notice = match inner.admit(door, Expected { actor, generation }) {
+                Ok(()) => Notice::Joined { actor },
+                Err(reason) => Notice::NotJoined { actor, reason },
+            };
+            inner.tell(&notice);
+        });
+    }
+
+    /// A restarted actor opens new streams: its generation is higher than any before, over all resumes.
+    fn next_generation(&self, actor: u32) -> u32 {
+        let mut totals = self.run.totals.lock();
+        let generations = &mut totals.counters.generations;
+        let next = generations.get(&actor).map_or(0, |generation| generation + 1);
+        generations.insert(actor, next);
+        next
+    }
+
+    fn admit(&self, door: Doorway, expected: Expected) -> Result<(), String> {
+        let limit = Duration::try_from_secs_f64(self.run.config.sync.join_timeout).unwrap_or(Duration::from_secs(60));
+        let visitor: Visitor<ToLearner, ToActor> = door.accept(limit).map_err(|e| e.to_string())?;
+        let hello = match check(&self.run.token, expected, &visitor.first) {
+            Ok(hello) => hello.clone(),
+            Err(reason) => {
+                self.run.warn(format!("refused at the door of actor {}: {reason}", expected.actor));
+                // The refused one may have gone already.
+                let _ = visitor.sender.send(&ToActor::Refused { reason: reason.clone() });
+                return Err(reason);
+            }
+        };
+        let arrivals = self.arrivals.lock().clone().ok_or("the run is ending")?;
+        Link::open(&self.run, &hello, visitor, arrivals).map_err(|e| e.to_string())
+    }
+
+    /// A launcher that has gone is noticed by whoever follows its orders.
+    fn tell(&self, notice: &Notice) {
+        let _ = self.notices.send(notice);
+    }
+}
+
+fn check<'a>(token: &str, expected: Expected, first: &'a ToLearner) -> Result<&'a Hello, String> {
+    let ToLearner::Hello(hello) = first else { return Err("a visitor that did not introduce itself".into()) };
+    let own = env!("CARGO_PKG_VERSION");
+    if hello.token != token {
+        let (pid, actor) = (hello.pid, hello.actor);
+        return Err(format!("process {pid}, which calls itself actor {actor}, does not have the run's token"));
+    }
+    if hello.binary != own {
+        return Err(format!("process {} is of version {}, the learner of {own}", hello.pid, hello.binary));
+    }
+    if (hello.actor, hello.generation) != (expected.actor, expected.generation) {
+        return Err(format!("actor {} came to another actor's door", hello.actor));
+    }
+    Ok(hello)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_refused_and_named() {
+        let hello = |token: &str, actor| Hello {
+            token: token.into(),
+            actor,
+            generation: 2,
+            pid: 77,
+            binary: env!("CARGO_PKG_VERSION").into(),
+        };
+        let expected = Expected { actor: 1, generation: 2 };
+        let ask = |hello: Hello| check("secret", expected, &ToLearner::Hello(Box::new(hello))).map(drop);
+        assert_eq!(ask(hello("secret", 1)), Ok(()));
+        assert!(ask(hello("guess", 1)).unwrap_err().contains("process 77"));
+        assert!(ask(hello("secret", 0)).is_err());
+        assert!(ask(Hello { binary: "0".into(), ..hello("secret", 1) }).unwrap_err().contains("version"));
+        assert!(check("secret", expected, &ToLearner::Goodbye { reason: String::new() }).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! A run from its folder: config, spaces, frozen encoder, agent, replay, counters.
+
+use std::collections::BTreeMap;
+
+use actor::agent_spaces;
+use actor::env::make;
+use shared::array::DType;
+use shared::config::Config;
+use shared::env::{Space, Spaces};
+use shared::metrics::{ModuleRow, StartReport, VitReport};
+use shared::params::{Tree, fingerprint};
+use shared::wire::Welcome;
+
+use super::Args;
+use crate::RunError;
+use crate::agent::{Agent, Origin};
+use crate::calibrate;
+use crate::checkpoint::{Checkpoints, Counters, Cut, Frozen};
+use crate::frozen::Trunk;
+use crate::limiter::{Limiter, LimiterState, Limits};
+use crate::replay::{Forecast, Replay, Sampled, expected_bytes};
+use crate::run::{Parts, Run};
+
+/// A run that is ready to go on.
+pub struct Loaded {
+    /// What its threads share.
+    pub run: Run,
+    /// What its train thread owns.
+    pub agent: Agent,
+    /// Batches drawn but not trained on.
+    pub pending: Vec<Sampled>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// Spaces of a run.
+pub struct RunSpaces {
+    /// What environments return.
+    pub env: Spaces,
+    /// What the agent sees.
+    pub agent: Spaces,
+    /// What it does.
+    pub act: Spaces,
+}
+
+impl RunSpaces {
+    /// As the config's environment has them.
+    pub fn of(config: &Config, trunk: Option<&Trunk>) -> Result<Self, RunError> {
+        let env = make(&config.env, config.run.seed)?;
+        let (obs, act) = (env.obs_space(), env.act_space());
+        Ok(Self { agent: agent_spaces(&obs, &config.vit, trunk.map(|t| &t.spec))?, env: obs, act })
+    }
+}
+
+/// Load the run: from its newest checkpoint, or from its seed.
+pub fn load(args: &Args) -> Result<Loaded, RunError> {
+    let path = args.run.join("config.toml");
+    let config = Config::load(&[path.to_string_lossy()], &[] as &[&str])?;
+    let threads = match config.run.learner_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    // Fails only where a pool exists already, which then serves.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let trunk = Trunk::load(&config)?;
+    let spaces = RunSpaces::of(&config, trunk.as_ref())?;
+    let mut warnings = Vec::new();
+    let (agent, rest) = restore(args, &config, &spaces, trunk.as_ref(), threads, &mut warnings)?;
+    let forecast = forecast(&config, &spaces);
+    tracing::info!("{forecast}");
+    if !forecast.fits() {
+        warnings.push(forecast.to_string());
+    }
+    let limiter = Limiter::new(limits(&config), forecast.items, rest.limiter)?;
+    let welcome = welcome(&config, &spaces, trunk.as_ref(), &agent)?;
+    let (dir, token) = (args.run.clone(), args.token.clone());
+    let parts = Parts { config, dir, token, welcome, trunk, replay: rest.replay, limiter, counters: rest.counters };
+    Ok(Loaded { run: Run::new(parts), agent, pending: rest.pending, warnings })
+}
+
+/// What a checkpoint gives beside the agent.
+struct Rest {
+    replay: Replay,
+    counters: Counters,
+    limiter: LimiterState,
+    pending: Vec<Sampled>,
+}
+
+fn restore(
+    args: &Args,
+    config: &Config,
+    spaces: &RunSpaces,
+    trunk: Option<&Trunk>,
+    threads: usize,
+    warnings: &mut Vec<String>,
+) -> Result<(Agent, Rest), RunError> {
+    let checkpoints = Checkpoints::new(&args.run, config.checkpoint.keep);
+    for path in checkpoints.set_incomplete_aside()? {
+        warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
+    }
+    let context = config.agent.replay_context;
+    let length = config.agent.batch_length + context;
+    let Some(loaded) = checkpoints.latest()? else {
+        let statistics = match trunk {
+            Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
+            None => Tree::new(),
+        };
+        let agent = Agent::new(&config.agent(), origin(config, spaces, statistics))?;
+        let replay = Replay::new(&config.replay, length, context, config.run.seed, checkpoints.replay_dir())?;
+        let rest =
+            Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
+        return Ok((agent, rest));
+    };
+    warnings.extend(loaded.damaged.iter().map(|damage| format!("a newer checkpoint was passed over: {damage}")));
+    let dir = checkpoints.replay_dir();
+    let (replay, dropped) = Replay::load(&config.replay, length, context, dir, &loaded.cut.replay, args.damaged)?;
+    warnings.extend(dropped.iter().map(|damage| format!("steps were dropped: {damage}")));
+    checkpoints.resumed_from(&loaded)?;
+    let Cut { agent, counters, limiter, pending, frozen, .. } = loaded.cut;
+    let agent = Agent::restore(&config.agent(), origin(config, spaces, Tree::new()), agent)?;
+    check_frozen(&agent, trunk, &frozen)?;
+    Ok((agent, Rest { replay, counters, limiter, pending }))
+}
+
+/// What an agent of this run is made from.
+pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces, statistics: Tree) -> Origin<'a> {
+    Origin { obs: &spaces.agent, act: &spaces.act, seed: config.run.seed, statistics, freeze: &config.run.freeze }
+}
+
+/// Frozen parameters must be those that the run was made with.
+pub fn check_frozen(agent: &Agent, trunk: Option<&Trunk>, recorded: &BTreeMap<String, Frozen>) -> Result<(), RunError> {
+    for (prefix, recorded) in recorded {
+        let found = match trunk.and_then(|t| t.record.as_ref()) {
+            Some(record) if prefix == shared::vit::PREFIX => record.digest.clone(),
+            _ => agent.params().digest(prefix)?,
+        };
+        if found != recorded.digest {
+            let (recorded, origin) = (recorded.digest.clone(), recorded.source.clone());
+            return Err(RunError::Frozen { prefix: prefix.clone(), recorded, found, origin });
+        }
+    }
+    Ok(())
+}
+
+fn limits(config: &Config) -> Limits {
+    let agent = &config.agent;
+    let length = agent.batch_length + agent.replay_context;
+    Limits::new(config.run.train_ratio, agent.batch_size, length, agent.batch_length, config.actor.chunk)
+}
+
+/// Memory of a full replay.
+fn forecast(config: &Config, spaces: &RunSpaces) -> Forecast {
+    let bytes = |s: &Space| s.elements() * s.dtype.size();
+    let rssm = &config.agent.dynamics.rssm;
+    let latents = (rssm.deter + rssm.stoch * rssm.classes) * DType::F32.size();
+    let flags = 3 * DType::U8.size() + DType::F32.size();
+    let stamps = 2 * DType::U64.size();
+    let step: usize =
+        spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + latents + flags + stamps;
+    let streams = config.actor.count * config.actor.envs;
+    expected_bytes(&config.replay, step, streams, config.agent.batch_length + config.agent.replay_context)
+}
+
+fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &Agent) -> Result<Welcome, RunError> {
+    let spec = trunk.map(|trunk| serde_json::to_string(&trunk.spec)).transpose();
+    let vit =
+        spec.map_err(|e| RunError::Learner { message: format!("the encoder's sizes: {e}"), help: String::new() })?;
+    Ok(Welcome {
+        config: config.to_toml()?,
+        env_obs: spaces.env.clone(),
+        agent_obs: spaces.agent.clone(),
+        act: spaces.act.clone(),
+        layout: fingerprint(&agent.policy_params()?),
+        vit,
+    })
+}
+
+/// What is told once, before the first update.
+pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
+    let row = |(module, count): (String, shared::params::Count)| ModuleRow {
+        module,
+        trainable: count.trainable as u64,
+        frozen: count.frozen as u64,
+    };
+    let mut modules: Vec<ModuleRow> = agent.params().counts().into_iter().map(row).collect();
+    let trunk = run.trunk.as_ref().filter(|trunk| trunk.record.is_some());
+    modules.extend(trunk.map(|trunk| ModuleRow {
+        module: shared::vit::PREFIX.into(),
+        trainable: 0,
+        frozen: trunk.spec.params().iter().map(|(_, shape, _)| shape.iter().product::<usize>() as u64).sum(),
+    }));
+    let record = trunk.and_then(|trunk| trunk.record.as_ref());
+    let spaces = RunSpaces {
+        env: run.welcome.env_obs.clone(),
+        agent: run.welcome.agent_obs.clone(),
+        act: run.welcome.act.clone(),
+    };
+    let forecast = forecast(&run.config, &spaces);
+    Ok(StartReport {
+        modules,
+        vit: record.map(|r| VitReport { source: r.source.clone(), digest: r.digest.clone() }),
+        replay_steps: forecast.items as u64,
+        replay_bytes: forecast.bytes,
+        differences: run.config.differences()?,
+    })
+}

@@ -1,0 +1,182 @@
+//! What the learner tells about the run: reports for the screen, records for `metrics.jsonl`, its clock for actors.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use shared::metrics::{ActorReport, JsonLines, Numbers, Phase, ReplayReport, Report};
+use shared::wire::{LinkSender, Waiting};
+
+use crate::RunError;
+use crate::launch::Notice;
+use crate::links::Link;
+use crate::run::Run;
+
+/// Time between two reports.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often targets are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Reports that a rate is taken over.
+const WINDOW: usize = 10;
+
+/// The reporter thread.
+pub struct Reporter<'a> {
+    run: &'a Run,
+    notices: LinkSender<Notice>,
+    file: JsonLines,
+    written: Instant,
+    past: VecDeque<(Instant, u64, u64)>,
+    numbers: Numbers,
+    shares: [f64; 2],
+}
+
+impl<'a> Reporter<'a> {
+    /// Goes on with the run folder's `metrics.jsonl`.
+    pub fn new(run: &'a Run, notices: LinkSender<Notice>) -> Result<Self, RunError> {
+        let file = JsonLines::open(&run.dir.join("metrics.jsonl"))?;
+        let now = Instant::now();
+        Ok(Self { run, notices, file, written: now, past: VecDeque::new(), numbers: Numbers::new(), shares: [0.0; 2] })
+    }
+
+    /// Report until `done` is raised, and once more then.
+    pub fn run(mut self, done: &AtomicBool) -> Result<(), RunError> {
+        let mut last = Instant::now();
+        while !done.load(Ordering::Acquire) {
+            self.run.check_target();
+            if last.elapsed() >= EVERY {
+                last = Instant::now();
+                self.tick()?;
+            }
+            thread::park_timeout(TICK);
+        }
+        self.tick()?;
+        self.write()
+    }
+
+    fn tick(&mut self) -> Result<(), RunError> {
+        let update = self.run.updates();
+        for link in self.run.links.all() {
+            link.clock(update);
+            if link.is_slow() {
+                let (actor, pid) = (link.actor, link.pid);
+                self.run
+                    .warn(format!("actor {actor} (process {pid}) has not taken a snapshot for 30 s: it may be stuck"));
+            }
+        }
+        let shares = self.run.limiter.take_shares();
+        self.shares = [shares.learner_waits, shares.actors_wait];
+        self.run.record("limiter/learner_waits", shares.learner_waits * EVERY.as_secs_f64());
+        self.run.record("limiter/actors_wait", shares.actors_wait * EVERY.as_secs_f64());
+        let report = self.report();
+        // The launcher may have gone; this process then learns it in other ways.
+        let _ = self.notices.send(&Notice::Report(Box::new(report)));
+        if self.written.elapsed().as_secs_f64() >= self.run.config.log.every {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Report {
+        let (counters, stats) = (self.run.counters(), self.run.replay.stats());
+        let [steps_per_s, updates_per_s] = self.rates(counters.env_steps, counters.updates);
+        let config = &self.run.config;
+        let need = (config.agent.batch_size * (config.agent.batch_length + config.agent.replay_context)) as u64;
+        let actors: Vec<ActorReport> = self.run.links.all().iter().map(|link| self.actor(link)).collect();
+        let phase = match () {
+            () if self.run.is_stopping() => Phase::Stopping,
+            () if actors.is_empty() && counters.env_steps == 0 => Phase::Starting,
+            () if !self.run.limiter.state().open => Phase::Filling { need },
+            () => Phase::Training,
+        };
+        Report {
+            phase,
+            elapsed: self.run.started.elapsed().as_secs_f64(),
+            steps: counters.env_steps,
+            target_steps: config.run.steps,
+            target_minutes: config.run.minutes,
+            steps_per_s,
+            updates: counters.updates,
+            updates_per_s,
+            episodes: counters.episodes,
+            returns: self.run.totals.lock().returns.iter().copied().collect(),
+            losses: losses(&self.numbers),
+            replay: ReplayReport {
+                steps: stats.steps as u64,
+                cap: config.replay.size as u64,
+                bytes: stats.bytes as u64,
+                cap_bytes: (config.replay.gib * (1u64 << 30) as f64) as u64,
+            },
+            learner_waits: self.shares[0],
+            actors_wait: self.shares[1],
+            version: counters.version,
+            actors,
+            warnings: self.run.take_warnings(),
+            eval: None,
+        }
+    }
+
+    /// Environment steps and updates per second.
+    fn rates(&mut self, steps: u64, updates: u64) -> [f64; 2] {
+        let now = Instant::now();
+        self.past.push_back((now, steps, updates));
+        if self.past.len() > WINDOW {
+            self.past.pop_front();
+        }
+        let Some(&(since, steps_then, updates_then)) = self.past.front() else { return [0.0; 2] };
+        let seconds = now.duration_since(since).as_secs_f64();
+        let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        [rate(steps.saturating_sub(steps_then)), rate(updates.saturating_sub(updates_then))]
+    }
+
+    fn actor(&self, link: &Link) -> ActorReport {
+        let (held, published) = (link.held(), self.run.snapshots.newest());
+        let report = ActorReport {
+            index: link.actor as usize,
+            pid: link.pid,
+            version: held.version,
+            lag_versions: published.map_or(0, |p| p.version.saturating_sub(held.version)),
+            lag_updates: self.run.updates().saturating_sub(held.update),
+            lag_seconds: held.published.map_or(0.0, |at| at.elapsed().as_secs_f64()),
+            ack_ms: held.ack_ms,
+            steps: held.steps,
+            steps_per_s: held.steps_per_s,
+            waits_for: match held.waiting {
+                Waiting::Nothing => String::new(),
+                Waiting::Credits => "credits".into(),
+                Waiting::Snapshot => "snapshot".into(),
+            },
+            restarts: 0,
+        };
+        if held.version > 0 {
+            self.run.record("lag/versions", report.lag_versions as f64);
+            self.run.record("lag/updates", report.lag_updates as f64);
+            self.run.record("lag/seconds", report.lag_seconds);
+        }
+        report
+    }
+
+    /// One record of the window that ends now.
+    fn write(&mut self) -> Result<(), RunError> {
+        let (counters, stats) = (self.run.counters(), self.run.replay.stats());
+        self.run.record("env/steps", counters.env_steps as f64);
+        self.run.record("learner/updates", counters.updates as f64);
+        self.run.record("episode/count", counters.episodes as f64);
+        self.run.record("replay/fill", stats.steps as f64);
+        self.run.record("replay/items", stats.items as f64);
+        self.run.record("replay/bytes", stats.bytes as f64);
+        let config = &self.run.config.agent;
+        let replayed = counters.updates as f64 * (config.batch_size * config.batch_length) as f64;
+        self.run.record("replay/ratio", replayed / (counters.env_steps as f64).max(1.0));
+        self.numbers = self.run.meters.lock().drain(self.written.elapsed().as_secs_f64());
+        self.written = Instant::now();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        Ok(self.file.append(counters.env_steps, counters.updates, time, &self.numbers)?)
+    }
+}
+
+fn losses(numbers: &Numbers) -> Vec<(String, f64)> {
+    let found: BTreeMap<&str, f64> =
+        numbers.iter().filter_map(|(name, value)| Some((name.strip_prefix("train/loss/")?, *value))).collect();
+    found.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}

@@ -1,0 +1,188 @@
+//! What the threads of the learner share.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use shared::config::Config;
+use shared::metrics::Meters;
+use shared::snapshot::{PolicySnapshot, Store};
+use shared::wire::{Episode, Welcome};
+
+use crate::checkpoint::Counters;
+use crate::frozen::Trunk;
+use crate::limiter::Limiter;
+use crate::links::Links;
+use crate::replay::Replay;
+
+/// Returns kept for the screen.
+const RETURNS: usize = 20;
+
+/// One run, as its learner sees it.
+pub struct Run {
+    /// Options.
+    pub config: Config,
+    /// Run folder.
+    pub dir: PathBuf,
+    /// The run's secret.
+    pub token: String,
+    /// What every actor is told.
+    pub welcome: Welcome,
+    /// The frozen encoder, where there is one.
+    pub trunk: Option<Trunk>,
+    /// Experience.
+    pub replay: Replay,
+    /// Who may go on.
+    pub limiter: Limiter,
+    /// Actors that have joined.
+    pub links: Links,
+    /// The newest published policy.
+    pub snapshots: Store<PolicySnapshot>,
+    /// Updates made; written by the train thread alone.
+    pub updates: AtomicU64,
+    /// Where the run stands beside updates.
+    pub totals: Mutex<Totals>,
+    /// Numbers of the current window.
+    pub meters: Mutex<Meters>,
+    /// Held while a chunk enters replay and the counters, and while a checkpoint takes its cut of both.
+    pub border: Mutex<()>,
+    /// When this process started.
+    pub started: Instant,
+    warnings: Mutex<Vec<String>>,
+    stop: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+/// Counters and the last episodes.
+#[derive(Default)]
+pub struct Totals {
+    /// What a checkpoint keeps; `updates` and `elapsed` are filled in when it is taken.
+    pub counters: Counters,
+    /// Returns of the last episodes, newest last.
+    pub returns: VecDeque<f64>,
+}
+
+/// The parts that a run is put together from.
+pub struct Parts {
+    /// Options.
+    pub config: Config,
+    /// Run folder.
+    pub dir: PathBuf,
+    /// The run's secret.
+    pub token: String,
+    /// What every actor is told.
+    pub welcome: Welcome,
+    /// The frozen encoder, where there is one.
+    pub trunk: Option<Trunk>,
+    /// Experience.
+    pub replay: Replay,
+    /// Who may go on.
+    pub limiter: Limiter,
+    /// Where the run stands.
+    pub counters: Counters,
+}
+
+impl Run {
+    /// At its start in this process.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, dir, token, welcome, trunk, replay, limiter, counters } = parts;
+        Self {
+            config,
+            dir,
+            token,
+            welcome,
+            trunk,
+            replay,
+            limiter,
+            links: Links::default(),
+            snapshots: Store::default(),
+            updates: AtomicU64::new(counters.updates),
+            totals: Mutex::new(Totals { counters, returns: VecDeque::new() }),
+            meters: Mutex::new(Meters::default()),
+            border: Mutex::new(()),
+            started: Instant::now(),
+            warnings: Mutex::new(Vec::new()),
+            stop: AtomicBool::new(false),
+            reason: Mutex::new(None),
+        }
+    }
+
+    /// Updates so far.
+    pub fn updates(&self) -> u64 {
+        self.updates.load(Ordering::Acquire)
+    }
+
+    /// Counters as they are now.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.totals.lock().counters.clone();
+        counters.updates = self.updates();
+        counters.elapsed += self.started.elapsed().as_secs_f64();
+        counters
+    }
+
+    /// Say something that people should see; it is logged and shown once.
+    pub fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        tracing::warn!("{text}");
+        self.warnings.lock().push(text);
+    }
+
+    /// Warnings since the last call.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock())
+    }
+
+    /// Record a number; a name that the table lacks is a mistake in this program and is logged.
+    pub fn record(&self, name: &str, value: f64) {
+        if let Err(error) = self.meters.lock().record(name, value) {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// An episode has ended.
+    pub fn episode(&self, episode: Episode) {
+        let mut totals = self.totals.lock();
+        totals.counters.episodes += 1;
+        totals.returns.push_back(episode.score.into());
+        if totals.returns.len() > RETURNS {
+            totals.returns.pop_front();
+        }
+        drop(totals);
+        self.record("episode/return", episode.score.into());
+        self.record("episode/length", episode.length.into());
+    }
+
+    /// End the run in order; the first reason counts.
+    pub fn stop(&self, reason: impl Into<String>) {
+        self.reason.lock().get_or_insert(reason.into());
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Raised when the run is to end.
+    pub fn stopping(&self) -> &AtomicBool {
+        &self.stop
+    }
+
+    /// Whether the run is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Why it ends.
+    pub fn reason(&self) -> String {
+        self.reason.lock().clone().unwrap_or_default()
+    }
+
+    /// Stop once `run.steps` or `run.minutes` is reached.
+    pub fn check_target(&self) {
+        let (steps, minutes) = (self.config.run.steps, self.config.run.minutes);
+        if steps > 0 && self.totals.lock().counters.env_steps >= steps {
+            self.stop(format!("reached run.steps = {steps}"));
+        }
+        if minutes > 0.0 && self.started.elapsed() >= Duration::from_secs_f64(60.0 * minutes) {
+            self.stop(format!("reached run.minutes = {minutes}"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Checkpoints: the cut is taken by the train thread between two updates, the files are written by a thread of its own.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender};
+use shared::vit::PREFIX;
+
+use crate::RunError;
+use crate::agent::Agent;
+use crate::batches::Batches;
+use crate::checkpoint::{Checkpoints, Cut, Frozen};
+use crate::replay::{Manifest, PendingSave};
+use crate::run::Run;
+
+/// A cut whose replay files are not written yet.
+pub struct Pending<'a> {
+    replay: PendingSave<'a>,
+    finish: Box<dyn FnOnce(Manifest) -> Cut + Send>,
+}
+
+/// The train thread's end.
+pub struct Saver<'a> {
+    queue: Sender<Pending<'a>>,
+    every: Duration,
+    last: Instant,
+}
+
+impl<'a> Saver<'a> {
+    /// The first is due after the configured time.
+    pub fn new(run: &Run, queue: Sender<Pending<'a>>) -> Self {
+        let every = Duration::try_from_secs_f64(run.config.checkpoint.every).unwrap_or(Duration::MAX);
+        Self { queue, every, last: Instant::now() }
+    }
+
+    /// Save if it is time and the last one has been written.
+    pub fn save_if_due(&mut self, run: &'a Run, agent: &Agent, batches: &Batches) -> Result<(), RunError> {
+        if self.last.elapsed() >= self.every && self.queue.is_empty() {
+            self.save(run, agent, batches)?;
+        }
+        Ok(())
+    }
+
+    /// Take a cut and hand it over.
+    pub fn save(&mut self, run: &'a Run, agent: &Agent, batches: &Batches) -> Result<(), RunError> {
+        self.last = Instant::now();
+        // A closed queue means that the writer has failed; it has told why.
+        let _ = self.queue.send(take_cut(run, agent, batches)?);
+        Ok(())
+    }
+}
+
+fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pending<'a>, RunError> {
+    let frozen = |r: &shared::params::FrozenRecord| {
+        (r.prefix.clone(), Frozen { digest: r.digest.clone(), source: r.source.clone() })
+    };
+    let mut frozen: BTreeMap<_, _> = agent.params().frozen().iter().map(frozen).collect();
+    let trunk = run.trunk.as_ref().and_then(|trunk| trunk.record.clone());
+    frozen.extend(trunk.map(|record| (PREFIX.to_string(), record)));
+    let (config, layout) = (fingerprint(&run.config)?, format!("{:016x}", run.welcome.layout));
+    let state = agent.save()?;
+    let border = run.border.lock();
+    let (pending, replay) = batches.cut(&run.replay);
+    let (counters, limiter) = (run.counters(), run.limiter.state());
+    drop(border);
+    let finish = move |replay| Cut { agent: state, counters, limiter, replay, pending, frozen, config, layout };
+    Ok(Pending { replay, finish: Box::new(finish) })
+}
+
+/// Fingerprint of a resolved configuration.
+pub fn fingerprint(config: &shared::config::Config) -> Result<String, RunError> {
+    Ok(blake3::hash(config.to_toml()?.as_bytes()).to_hex().to_string())
+}
+
+/// The writer thread: until the train thread is done. A checkpoint that cannot be written is told and the run goes on, except for
+/// the last one, whose error is returned.
+pub fn write_all(run: &Run, checkpoints: &Checkpoints, queue: &Receiver<Pending<'_>>) -> Result<(), RunError> {
+    let mut result = Ok(());
+    for pending in queue {
+        let start = Instant::now();
+        result = write(checkpoints, pending);
+        match &result {
+            Ok(()) => run.record("checkpoint/seconds", start.elapsed().as_secs_f64()),
+            Err(error) => run.warn(format!("checkpoint not written: {error}")),
+        }
+    }
+    result
+}
+
+fn write(checkpoints: &Checkpoints, pending: Pending<'_>) -> Result<(), RunError> {
+    let cut = (pending.finish)(pending.replay.write()?);
+    checkpoints.save(&cut)?;
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The train thread: the only writer of parameters.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use shared::experience::UPDATE;
+use shared::params::Metadata;
+
+use crate::RunError;
+use crate::agent::{Agent, AgentError, Batch, Trained};
+use crate::batches::Batches;
+use crate::error::io;
+use crate::publisher::Publisher;
+use crate::replay::Sampled;
+use crate::run::Run;
+use crate::saver::Saver;
+
+/// Bad updates in a row that end a run.
+const PATIENCE: u32 = 3;
+
+/// What the train thread owns.
+pub struct Trainer<'a> {
+    /// The run.
+    pub run: &'a Run,
+    /// Everything that trains.
+    pub agent: Agent,
+    /// Batches drawn ahead.
+    pub batches: &'a Batches,
+    /// Snapshots.
+    pub publisher: Publisher,
+    /// Checkpoints.
+    pub saver: Saver<'a>,
+    /// Updates in a row that were not finite.
+    pub bad: u32,
+}
+
+impl<'a> Trainer<'a> {
+    /// Train until the run is to end.
+    pub fn train(&mut self) -> Result<(), RunError> {
+        while self.run.limiter.wait_to_train(self.run.stopping()) {
+            let Some(sampled) = self.batches.take() else { return Ok(()) };
+            self.update(sampled)?;
+            let update = self.agent.updates();
+            if update.is_multiple_of(self.run.config.sync.publish_every.max(1)) {
+                self.publish()?;
+            }
+            self.saver.save_if_due(self.run, &self.agent, self.batches)?;
+        }
+        Ok(())
+    }
+
+    /// Publish the policy as it is now.
+    pub fn publish(&mut self) -> Result<(), RunError> {
+        self.publisher.publish(self.agent.updates(), &self.agent.policy_params()?)
+    }
+
+    /// Take the last checkpoint, once everything else is at rest.
+    pub fn finish(mut self) -> Result<(), RunError> {
+        self.saver.save(self.run, &self.agent, self.batches)
+    }
+
+    fn update(&mut self, sampled: Sampled) -> Result<(), RunError> {
+        let start = Instant::now();
+        match self.agent.train(&sampled.batch) {
+            Ok(trained) => {
+                self.bad = 0;
+                self.run.replay.write_latents(&sampled.ids, &trained.deter, &trained.stoch)?;
+                self.run.updates.store(self.agent.updates(), Ordering::Release);
+                self.record(start, &sampled.batch, &trained);
+                Ok(())
+            }
+            Err(AgentError::NotFinite { what }) => self.skip(what, sampled.batch),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn record(&self, start: Instant, batch: &Batch, trained: &Trained) {
+        self.run.record("learner/updates_per_s", 1.0);
+        self.run.record("learner/update_ms", 1e3 * start.elapsed().as_secs_f64());
+        for (name, value) in &trained.metrics {
+            self.run.record(&format!("train/{name}"), f64::from(*value));
+        }
+        let now = self.agent.updates();
+        for acted in batch.get(UPDATE).map(|c| c.values::<u64>()).unwrap_or_default() {
+            self.run.record("staleness/updates", now.saturating_sub(acted) as f64);
+        }
+    }
+
+    /// Keep a batch whose update was not finite, for inspection; the parameters have not changed.
+    fn skip(&mut self, what: String, batch: Batch) -> Result<(), RunError> {
+        let update = self.agent.updates();
+        let folder = self.run.dir.join("nonfinite");
+        fs::create_dir_all(&folder).map_err(io("create", &folder))?;
+        let file = folder.join(format!("update-{update:012}-{}.safetensors", self.bad));
+        let batch: BTreeMap<_, _> = batch.into_iter().collect();
+        shared::params::save(&file, &batch, &Metadata::from([("not_finite".to_string(), what.clone())]))?;
+        self.bad += 1;
+        self.run.record("learner/skipped", 1.0);
+        self.run.warn(format!("update {update} skipped: {what} is not finite; its batch is in {}", file.display()));
+        match self.bad < PATIENCE {
+            true => Ok(()),
+            false => Err(RunError::Diverged { count: self.bad, update, what, folder }),
+        }
+    }
+}
