@@ -4,7 +4,6 @@ mod actors;
 mod child;
 mod control;
 mod lock;
-mod progress;
 mod resolve;
 mod restart;
 mod supervisor;

@@ -4,16 +4,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use shared::metrics::{Phase, Report};
 use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::actors::Actors;
 use super::child::Process;
-use super::progress::Progress;
 use super::{Notice, Order, Resolved};
 use crate::RunError;
 use crate::error::{io, wire};
+use crate::report::Screen;
 
 /// How often children are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -42,7 +43,8 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
     watch_signals(sender.clone())?;
     let supervisor = Supervisor {
         resolved,
-        progress: Progress::new(resolved.config.log.heartbeat),
+        screen: Screen::new(&resolved.config.log),
+        last: Report::default(),
         actors: Actors::new(&resolved.config),
         token,
         learner,
@@ -82,7 +84,8 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError
 
 struct Supervisor<'a> {
     resolved: &'a Resolved,
-    progress: Progress,
+    screen: Screen,
+    last: Report,
     actors: Actors,
     token: String,
     learner: Process,
@@ -118,7 +121,7 @@ impl Supervisor<'_> {
             Event::Said(notice) => self.hear(notice),
             Event::Signal if self.stopping => Err(RunError::Interrupted { help: self.how_to_resume() }),
             Event::Signal => {
-                self.progress.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
+                self.screen.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
                 self.stop("interrupted")
             }
         }
@@ -147,19 +150,20 @@ impl Supervisor<'_> {
         match notice {
             Notice::Ready(start) => {
                 self.ready = true;
-                self.progress.start(&start);
+                self.screen.start(&start);
             }
             Notice::Invitation { actor, generation, door } if !self.stopping => {
                 self.actors.start(&self.resolved.dir, &self.token, actor, generation, &door)?;
             }
             Notice::NotJoined { actor, reason } if !self.stopping => {
-                self.progress.warn(&format!("actor {actor} has not joined: {reason}"));
+                self.screen.warn(&format!("actor {actor} has not joined: {reason}"));
                 self.actors.not_joined(actor);
             }
             Notice::Report(mut report) => {
-                self.stopping |= report.phase == shared::metrics::Phase::Stopping;
+                self.stopping |= report.phase == Phase::Stopping;
                 report.actors.iter_mut().for_each(|a| a.restarts = self.actors.restarts(a.index));
-                self.progress.report(&report);
+                self.screen.update(&report);
+                self.last = *report;
             }
             Notice::Done { reason } => self.outcome = Some(Ok(reason)),
             Notice::Failed { message } => self.outcome = Some(Err(message)),
@@ -173,7 +177,7 @@ impl Supervisor<'_> {
             return Ok(());
         }
         for news in self.actors.watch()? {
-            self.progress.warn(&news);
+            self.screen.warn(&news);
         }
         for actor in self.actors.due() {
             self.order(&Order::Invite { actor });
@@ -202,7 +206,8 @@ impl Supervisor<'_> {
         }
         match self.outcome.take() {
             Some(Ok(reason)) if status.success() => {
-                println!("done: {reason}; {}", self.how_to_resume());
+                self.screen.finish(&self.last);
+                println!("ended in order ({reason}); {}", self.how_to_resume());
                 Ok(())
             }
             Some(Err(message)) => Err(RunError::Learner { message, help: self.how_to_resume() }),
