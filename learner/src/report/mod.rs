@@ -66,13 +66,16 @@ impl Screen {
         }
     }
 
-    /// Show a warning that stays.
+    /// Show a warning that stays: above the block, or on standard error where there is none.
     pub fn warn(&mut self, text: &str) {
-        let mut lines = wrap(&format!("warning: {text}"), self.width());
-        if matches!(self.out, Output::Terminal { .. }) {
-            lines.iter_mut().for_each(|line| *line = style(&line).yellow().to_string());
+        let lines = wrap(&format!("warning: {text}"), self.width());
+        match &self.out {
+            Output::Terminal { bar, .. } => {
+                let yellow: Vec<String> = lines.into_iter().map(|line| style(line).yellow().to_string()).collect();
+                bar.println(yellow.join("\n"));
+            }
+            Output::Plain(_) => write(std::io::stderr().lock(), &lines),
         }
-        self.print(&lines);
     }
 
     /// Leave the last state on the screen, and say what the run has come to.
@@ -84,7 +87,7 @@ impl Screen {
             Output::Terminal { term, bar } => bar.abandon_with_message(block(report, term)),
             Output::Plain(_) => self.print(&[heartbeat(report)]),
         }
-        write(&closing(report, self.width()));
+        write(std::io::stdout().lock(), &closing(report, self.width()));
     }
 
     /// Columns that a line may take.
@@ -98,13 +101,12 @@ impl Screen {
     fn print(&self, lines: &[String]) {
         match &self.out {
             Output::Terminal { bar, .. } => bar.println(lines.join("\n")),
-            Output::Plain(_) => write(lines),
+            Output::Plain(_) => write(std::io::stdout().lock(), lines),
         }
     }
 }
 
-fn write(lines: &[String]) {
-    let mut out = std::io::stdout().lock();
+fn write(mut out: impl Write, lines: &[String]) {
     // A closed pipe is no reason to end a run.
     let _ = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
     let _ = out.flush();
