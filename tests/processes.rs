@@ -42,6 +42,22 @@ fn no_process_outlives_a_killed_launcher() {
 }
 
 #[test]
+fn a_second_interrupt_ends_everything_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::start(&dir.path().join("run"), &["-c", "dummy", "--actors", "2"]);
+    run.make_steps(50);
+    let all = children(run.pid());
+    let learner = all.iter().find(|(_, args)| args.iter().any(|a| a == "learner")).expect("a learner runs").0;
+    // A learner that cannot react keeps the orderly end waiting.
+    kill(learner, Signal::STOP);
+    run.signal(Signal::INT);
+    wait_for("the first interrupt to be heard", || run.output().contains("Ctrl-C again"));
+    run.signal(Signal::INT);
+    assert!(!run.end().success());
+    wait_for("the children to end", || all.iter().all(|(pid, _)| !is_alive(*pid)));
+}
+
+#[test]
 fn a_learner_that_dies_ends_the_run_with_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run::start(&dir.path().join("run"), &["-c", "dummy"]);

@@ -20,6 +20,7 @@ fn runs_and_ends(actors: usize) {
         assert!(versions[0] > 0 && versions.is_sorted(), "{stream:?}: {versions:?}");
         assert!(*versions.last().unwrap() <= cut.counters.version);
     }
+    assert!(!run.output().contains("starting it again"), "an actor that ends in order is not missed: {}", run.output());
     assert!(run.steps() >= 600, "metrics.jsonl tells where the run ended");
 }
 

@@ -128,6 +128,8 @@ fn serve(
         if let Err(error) = &trained {
             run.stop(error.to_string());
         }
+        // A launcher that has gone cannot be told.
+        let _ = notices.send(&Notice::Stopping);
         see_actors_out(&run);
         doors.close();
         let _ = ingest.join();

@@ -86,6 +86,11 @@ impl Actors {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let State::Running(process) = &mut slot.state else { continue };
             let Some(status) = process.ended() else { continue };
+            if status.success() {
+                // The learner told it to stop, because the run ends (which is about to be told here too) or to be rid of it.
+                slot.state = State::Due(Instant::now() + Duration::from_millis(500));
+                continue;
+            }
             let (pid, log) = (process.pid(), process.log().display());
             let Some(delay) = slot.restarts.next(Instant::now(), process.age(), self.max_restarts) else {
                 let lines = process.last_lines();

@@ -51,6 +51,8 @@ pub enum Notice {
     },
     /// How the run goes.
     Report(Box<Report>),
+    /// The run is about to end: actors are told to stop.
+    Stopping,
     /// The run has ended in order and is saved.
     Done {
         /// Why it ended.

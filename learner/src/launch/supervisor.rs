@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use shared::metrics::{Phase, Report};
+use shared::metrics::Report;
 use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -51,6 +51,7 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         orders: None,
         ready: false,
         stopping: false,
+        interrupted: false,
         outcome: None,
     };
     supervisor.run(&events, &sender)
@@ -92,6 +93,8 @@ struct Supervisor<'a> {
     orders: Option<LinkSender<Order>>,
     ready: bool,
     stopping: bool,
+    /// Ctrl-C was pressed once.
+    interrupted: bool,
     outcome: Option<Result<String, String>>,
 }
 
@@ -119,8 +122,9 @@ impl Supervisor<'_> {
             Event::Came(Ok(visitor)) => self.greet(visitor, sender),
             Event::Came(Err(error)) => Err(wire("waiting for the learner to start")(error)),
             Event::Said(notice) => self.hear(notice),
-            Event::Signal if self.stopping => Err(RunError::Interrupted { help: self.how_to_resume() }),
+            Event::Signal if self.interrupted => Err(RunError::Interrupted { help: self.how_to_resume() }),
             Event::Signal => {
+                self.interrupted = true;
                 self.screen.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
                 self.stop("interrupted")
             }
@@ -160,11 +164,11 @@ impl Supervisor<'_> {
                 self.actors.not_joined(actor);
             }
             Notice::Report(mut report) => {
-                self.stopping |= report.phase == Phase::Stopping;
                 report.actors.iter_mut().for_each(|a| a.restarts = self.actors.restarts(a.index));
                 self.screen.update(&report);
                 self.last = *report;
             }
+            Notice::Stopping => self.stopping = true,
             Notice::Done { reason } => self.outcome = Some(Ok(reason)),
             Notice::Failed { message } => self.outcome = Some(Err(message)),
             Notice::Hello { .. } | Notice::Joined { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } => {}
