@@ -4,6 +4,7 @@ mod child;
 mod eval;
 mod params;
 mod train;
+mod vit;
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +26,9 @@ enum Command {
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
     Params(params::Args),
+    /// Weights of the frozen ViT.
+    #[command(subcommand)]
+    Vit(vit::Args),
     /// A learner process; started by `train`.
     #[command(hide = true)]
     Learner(child::LearnerArgs),
@@ -39,6 +43,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
+        Command::Vit(args) => vit::run(&args),
         Command::Learner(args) => child::learner(args),
         Command::Actor(args) => child::actor(args),
     }

@@ -13,7 +13,7 @@ pub enum RunError {
     Env(#[from] actor::env::EnvError),
     /// The actor process.
     #[error(transparent)]
-    Actor(#[from] actor::ActorError),
+    Actor(Box<actor::ActorError>),
     /// The agent.
     #[error(transparent)]
     Agent(#[from] crate::agent::AgentError),
@@ -35,6 +35,9 @@ pub enum RunError {
     /// The frozen encoder.
     #[error(transparent)]
     Vit(#[from] shared::vit::VitError),
+    /// The frozen encoder's weights.
+    #[error(transparent)]
+    Fetch(#[from] crate::vit::FetchError),
     /// Snapshots.
     #[error("publishing the policy: {0}")]
     Snapshot(#[from] shared::snapshot::format::FormatError),
@@ -127,6 +130,12 @@ pub enum RunError {
         /// Where the weights came from.
         origin: String,
     },
+}
+
+impl From<actor::ActorError> for RunError {
+    fn from(error: actor::ActorError) -> Self {
+        Self::Actor(Box::new(error))
+    }
 }
 
 /// For `map_err`: what was being done when a link failed.

@@ -8,11 +8,12 @@ use ipc_channel::ipc::IpcSharedMemory;
 use shared::config::{Config, VitConfig};
 use shared::params::{ParamError, Params, ReadOnly, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{self, Features, PREFIX, VitSpec};
+use shared::vit::{Features, PREFIX, Tree, VitSpec, load, random};
 use shared::wire::Bulk;
 
 use crate::RunError;
 use crate::checkpoint::Frozen;
+use crate::vit::{Located, fetch, verify};
 
 /// The trunk that a run sees through.
 pub struct Trunk {
@@ -33,12 +34,12 @@ impl Trunk {
         }
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
-                let loaded = vit::load(&locate(&config.vit)?)?;
+                let loaded = load(&locate(&config.vit)?)?;
                 (loaded.tensors, loaded.spec, loaded.source)
             }
             "random" => {
                 let spec = VitSpec::dinov2_small();
-                (vit::random(&spec, config.run.seed), spec, format!("random, seed {}", config.run.seed))
+                (random(&spec, config.run.seed), spec, format!("random, seed {}", config.run.seed))
             }
             _ => return Self::absent(VitSpec::dinov2_small()).map(Some),
         };
@@ -49,7 +50,7 @@ impl Trunk {
         Ok(Self { spec, region: None, record: None, params: Params::read_only(&[])? })
     }
 
-    fn from_tree(tree: vit::Tree, spec: VitSpec, source: String) -> Result<Self, RunError> {
+    fn from_tree(tree: Tree, spec: VitSpec, source: String) -> Result<Self, RunError> {
         let weight = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| {
             Ok((path, Weight::Var(Var::from_vec(values, shape, &Device::Cpu).map_err(ParamError::from)?)))
         };
@@ -68,7 +69,14 @@ impl Trunk {
     }
 }
 
-/// Where the weights are.
+/// Where the weights are. Those that were fetched must still be what was fetched.
 fn locate(config: &VitConfig) -> Result<PathBuf, RunError> {
-    Ok(PathBuf::from(&config.weights))
+    match crate::vit::locate(&config.weights)? {
+        Located::Local(path) => Ok(path),
+        Located::Cached(path) => {
+            verify(&path)?;
+            Ok(path)
+        }
+        Located::Missing => Ok(fetch(&config.weights, &mut |event| tracing::info!("{event:?}"))?),
+    }
 }

@@ -10,7 +10,7 @@ pub mod durable;
 mod error;
 mod frozen;
 mod ingest;
-mod launch;
+pub mod launch;
 pub mod limiter;
 mod links;
 pub mod optim;
@@ -22,5 +22,6 @@ mod reporter;
 mod run;
 mod saver;
 mod train_loop;
+pub mod vit;
 
 pub use error::RunError;

@@ -92,6 +92,8 @@ fn serve(
     let Loaded { run, agent, pending, warnings } = load::load(args)?;
     let run = Arc::new(run);
     warnings.into_iter().for_each(|text| run.warn(text));
+    // A run that has reached its end already makes no further update.
+    run.check_target();
     notices.send(&Notice::Ready(Box::new(load::start_report(&run, &agent)?))).map_err(wire("telling the launcher"))?;
     let checkpoints = Checkpoints::new(&run.dir, run.config.checkpoint.keep);
     let batches = Batches::new(pending);

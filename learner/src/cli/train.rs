@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::vit::fetch_missing;
 use crate::RunError;
 use crate::launch::{Request, RunLock, resolve, supervise};
 
@@ -42,6 +43,7 @@ pub fn run(args: Args) -> Result<(), RunError> {
     let resolved = resolve(&request)?;
     let _lock = RunLock::take(&resolved.dir, "launcher.lock", Duration::ZERO)?;
     resolved.save()?;
+    fetch_missing(&resolved.config.vit)?;
     let verb = if resolved.resumed { "going on with" } else { "new run in" };
     println!("{verb} {}", resolved.dir.display());
     let extra: &[String] = if args.drop_damaged_replay { &["--drop-damaged-replay".into()] } else { &[] };

@@ -1,0 +1,76 @@
+//! Bad input: a clear error each, an exit code that is not 0, nothing lost.
+
+use std::fs;
+
+use crate::support::{Run, checkpoint, lucid};
+
+#[test]
+fn an_unknown_key_names_the_nearest() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let (ok, text) = lucid(&["train", "-c", "dummy", "--set", "run.train_ratoi=3", "--run", run.to_str().unwrap()]);
+    assert!(!ok && text.contains("run.train_ratoi") && text.contains("train_ratio"), "{text}");
+    assert!(!run.exists());
+}
+
+#[test]
+fn a_wrong_type_and_an_unknown_task_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let train = |set: &str| lucid(&["train", "-c", "dummy", "--set", set, "--run", run.to_str().unwrap()]);
+    let (ok, text) = train("run.seed=many");
+    assert!(!ok && text.contains("run.seed"), "{text}");
+    let (ok, text) = train("env.task=pong");
+    assert!(!ok && text.contains("pong") && text.contains("catch"), "{text}");
+}
+
+#[test]
+fn missing_and_truncated_weights_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vit.safetensors");
+    let train = |run: &str| {
+        let set = format!("vit.weights={}", file.display());
+        let run = dir.path().join(run);
+        lucid(&["train", "-c", "quickstart", "--set", &set, "--run", run.to_str().unwrap()])
+    };
+    let (ok, text) = train("a");
+    assert!(!ok && text.contains("vit.safetensors"), "{text}");
+    let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/vit/hf_dinov2.safetensors");
+    let bytes = fs::read(whole).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let (ok, text) = train("b");
+    assert!(!ok && text.contains("vit.safetensors"), "{text}");
+}
+
+#[test]
+fn a_run_folder_in_use_names_its_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let run = Run::start(&folder, &["-c", "dummy"]);
+    run.make_steps(1);
+    let (ok, text) = lucid(&["train", "--run", folder.to_str().unwrap()]);
+    assert!(!ok && text.contains(&run.pid().to_string()) && text.contains("in use"), "{text}");
+}
+
+#[test]
+fn another_config_on_a_run_folder_is_refused_and_a_cut_replay_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let path = folder.to_str().unwrap();
+    Run::start(&folder, &["-c", "dummy", "--set", "run.train_ratio=1", "--steps", "200"]).end_well();
+    let (ok, text) = lucid(&["train", "--run", path, "--set", "agent.batch_size=5"]);
+    assert!(!ok && text.contains("agent.batch_size"), "{text}");
+
+    let before = checkpoint(&folder);
+    let name = before.replay.files().next().unwrap().to_string();
+    let file = folder.join("replay").join(&name);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let (ok, text) = lucid(&["train", "--run", path, "--steps", "300"]);
+    // The terminal may wrap the name.
+    let flat: String = text.split_whitespace().collect();
+    assert!(!ok && flat.contains("--drop-damaged-replay"), "{text}");
+    assert_eq!(checkpoint(&folder).counters, before.counters);
+    Run::start(&folder, &["--steps", "300", "--drop-damaged-replay"]).end_well();
+    assert!(checkpoint(&folder).counters.env_steps >= 300);
+}

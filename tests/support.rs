@@ -1,0 +1,170 @@
+//! Starting the binary, waiting for things with a deadline, and looking into run folders.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use learner::checkpoint::{Checkpoints, Cut};
+use rustix::process::{Pid, Signal, kill_process};
+use shared::experience::{StreamId, VERSION};
+
+/// Longest wait for anything.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `lucid train` in a folder that goes away with it.
+pub struct Run {
+    pub dir: PathBuf,
+    child: Child,
+}
+
+impl Run {
+    /// Start `lucid train` with these arguments on a run folder. Its output goes to files beside the folder.
+    pub fn start(dir: &Path, args: &[&str]) -> Self {
+        let output = |end: &str| File::create(dir.with_extension(end)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
+            .arg("train")
+            .args(args)
+            .arg("--run")
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(output("out"))
+            .stderr(output("err"))
+            .spawn()
+            .unwrap();
+        Self { dir: dir.to_path_buf(), child }
+    }
+
+    /// Everything it printed.
+    pub fn output(&self) -> String {
+        let read = |end: &str| fs::read_to_string(self.dir.with_extension(end)).unwrap_or_default();
+        read("out") + &read("err")
+    }
+
+    /// Process id of the launcher.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal);
+    }
+
+    /// Wait for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_for("the run to end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Wait for its end, which must be in order.
+    pub fn end_well(&mut self) {
+        let status = self.end();
+        assert!(status.success(), "{status}\n{}{}", self.output(), self.logs());
+    }
+
+    /// Logs of its processes.
+    pub fn logs(&self) -> String {
+        let files = fs::read_dir(self.dir.join("logs")).into_iter().flatten().flatten();
+        files.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect()
+    }
+
+    /// Process of an actor, while it runs.
+    pub fn actor(&self, index: u32) -> Option<u32> {
+        let wanted = ["--index".to_string(), index.to_string()];
+        children(self.pid()).into_iter().find(|(_, args)| args.windows(2).any(|w| w == wanted)).map(|(pid, _)| pid)
+    }
+
+    /// Environment steps of the last record in `metrics.jsonl`.
+    pub fn steps(&self) -> u64 {
+        let text = fs::read_to_string(self.dir.join("metrics.jsonl")).unwrap_or_default();
+        let last = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).next_back();
+        last.and_then(|record| record["step"].as_u64()).unwrap_or(0)
+    }
+
+    /// Wait until this many more environment steps were made.
+    pub fn make_steps(&self, more: u64) {
+        let goal = self.steps() + more;
+        wait_for("environment steps", || self.steps() >= goal);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A `lucid` command that ends by itself: whether it succeeded, and what it printed.
+pub fn lucid(args: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_lucid")).args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+pub fn kill(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
+/// Poll until something is so.
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, &mut so);
+}
+
+/// Poll until something is so, for at most `limit`.
+pub fn wait_within(limit: Duration, what: &str, so: &mut impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Children of a process with their arguments, zombies left out.
+pub fn children(parent: u32) -> Vec<(u32, Vec<String>)> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| parent_of(*pid) == Some(parent)).map(|pid| (pid, arguments(pid))).collect()
+}
+
+/// Whether a process runs.
+pub fn is_alive(pid: u32) -> bool {
+    parent_of(pid).is_some()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z" && state != "X").then(|| fields.next()?.parse().ok()).flatten()
+}
+
+fn arguments(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).split('\0').map(String::from).collect()
+}
+
+/// The newest checkpoint of a run.
+pub fn checkpoint(dir: &Path) -> Cut {
+    Checkpoints::new(dir, 2).latest().unwrap().expect("the run has a checkpoint").cut
+}
+
+/// Versions that acted, by stream, in order, from the replay files of a checkpoint.
+pub fn versions(dir: &Path, cut: &Cut) -> BTreeMap<StreamId, Vec<u64>> {
+    let mut found: BTreeMap<StreamId, Vec<u64>> = BTreeMap::new();
+    for stream in &cut.replay.streams {
+        for file in stream.blocks.iter().flat_map(|block| &block.parts).map(|part| dir.join("replay").join(&part.file))
+        {
+            let bytes = fs::read(&file).unwrap();
+            let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let Ok(column) = tensors.tensor(VERSION) else { continue };
+            let numbers = column.data().as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+            found.entry(stream.id).or_default().extend(numbers);
+        }
+    }
+    found
+}

@@ -1,0 +1,113 @@
+//! Runs that go well.
+
+use rustix::process::Signal;
+
+use crate::support::{Run, checkpoint, lucid, versions};
+
+fn runs_and_ends(actors: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let actors_text = actors.to_string();
+    let args = ["-c", "dummy", "--set", "run.train_ratio=1", "--actors", &actors_text, "--steps", "600"];
+    let mut run = Run::start(&folder, &args);
+    run.end_well();
+    let cut = checkpoint(&folder);
+    assert!(cut.counters.env_steps >= 600 && cut.counters.updates > 0, "{:?}", cut.counters);
+    assert_eq!(cut.counters.generations.len(), actors);
+    let versions = versions(&folder, &cut);
+    assert!(versions.len() <= actors && !versions.is_empty());
+    for (stream, versions) in versions {
+        assert!(versions[0] > 0 && versions.is_sorted(), "{stream:?}: {versions:?}");
+        assert!(*versions.last().unwrap() <= cut.counters.version);
+    }
+    assert!(run.steps() >= 600, "metrics.jsonl tells where the run ended");
+}
+
+#[test]
+fn one_actor() {
+    runs_and_ends(1);
+}
+
+#[test]
+fn four_actors() {
+    runs_and_ends(4);
+}
+
+#[test]
+fn sixteen_actors() {
+    runs_and_ends(16);
+}
+
+#[test]
+fn an_interrupted_run_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let mut run = Run::start(&folder, &["-c", "dummy"]);
+    run.make_steps(200);
+    run.signal(Signal::INT);
+    run.end_well();
+    let before = checkpoint(&folder);
+    assert!(before.counters.updates > 0);
+
+    // A resumed run that is at its end already saves what it loaded.
+    let steps = before.counters.env_steps.to_string();
+    Run::start(&folder, &["--steps", &steps]).end_well();
+    let same = checkpoint(&folder);
+    assert_eq!(same.agent, before.agent);
+    assert_eq!((same.limiter, &same.pending), (before.limiter, &before.pending));
+    assert_eq!(same.counters.env_steps, before.counters.env_steps);
+    assert_eq!(same.counters.updates, before.counters.updates);
+    assert_eq!(same.counters.episodes, before.counters.episodes);
+    assert_eq!(same.replay.items, before.replay.items);
+
+    let more = (before.counters.env_steps + 100).to_string();
+    Run::start(&folder, &["--steps", &more]).end_well();
+    let after = checkpoint(&folder);
+    assert!(after.counters.env_steps >= before.counters.env_steps + 100);
+    assert!(after.counters.updates > before.counters.updates);
+    assert!(after.counters.generations.values().all(|generation| *generation > 0));
+
+    let (ok, text) = lucid(&["eval", folder.to_str().unwrap(), "--episodes", "3"]);
+    assert!(ok && text.contains("3 episodes at"), "{text}");
+    assert!(std::fs::read_to_string(folder.join("eval.jsonl")).unwrap().contains("\"mean\""));
+    let (ok, text) = lucid(&["params", folder.to_str().unwrap(), "^dyn/"]);
+    assert!(ok && text.contains("dyn/") && !text.contains("\nenc/") && text.contains("trainable"), "{text}");
+}
+
+#[test]
+fn a_run_through_a_frozen_encoder_proves_that_it_stayed_frozen() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let weights = dir.path().join("vit.safetensors");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/vit/hf_dinov2");
+    std::fs::copy(format!("{source}.safetensors"), &weights).unwrap();
+    std::fs::copy(format!("{source}_config/config.json"), dir.path().join("config.json")).unwrap();
+    let sets = [
+        format!("vit.weights={}", weights.display()),
+        "env.task=catch".into(),
+        "env.observe=pixels".into(),
+        "env.size=[56, 56]".into(),
+        "vit.decode=features".into(),
+        "vit.reduce=4".into(),
+        "vit.calibration=64".into(),
+        "run.train_ratio=1".into(),
+    ];
+    let mut args = vec!["-c", "dummy", "--steps", "200"];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    Run::start(&folder, &args).end_well();
+    let cut = checkpoint(&folder);
+    assert!(cut.frozen.contains_key("enc/vit") && cut.counters.updates > 0);
+    assert!(
+        cut.replay.columns.iter().any(|c| c.key == "vit/image") && !cut.replay.columns.iter().any(|c| c.key == "image")
+    );
+
+    let run = folder.to_str().unwrap();
+    let (ok, text) = lucid(&["params", "verify", run]);
+    assert!(ok && text.contains("enc/vit"), "{text}");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let (ok, text) = lucid(&["params", "verify", run]);
+    assert!(!ok && text.contains("enc/vit"), "{text}");
+}
