@@ -254,7 +254,7 @@ impl Agent {
     /// Moves the slow value towards the value, every so many updates.
     fn update_slow(&mut self) -> Result<(), AgentError> {
         let c = &self.config.slowvalue;
-        if self.slow_count % c.every == 0 {
+        if self.slow_count.is_multiple_of(c.every) {
             let rate = c.rate as f32;
             for (path, slow) in self.slow_params.trainable() {
                 let value = self.params.lookup(&path["slow".len()..])?;

@@ -136,7 +136,8 @@ impl Report {
         }
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, nan_max);
         let size = expected.iter().map(|b| b.abs()).fold(0.0, nan_max);
-        if !(worst <= (tolerance * size).max(floor)) {
+        let allowed = (tolerance * size).max(floor);
+        if worst.is_nan() || worst > allowed {
             self.failures.push(format!("{what}: differs by {worst:.3e} of {size:.3e} ({:.2e})", worst / size));
         }
     }

@@ -33,6 +33,8 @@ impl Process {
             .args(args)
             .env(TOKEN_VAR, token)
             .env(PARENT_VAR, std::process::id().to_string())
+            // candle's threads wait for work by spinning: with processes beside each other that costs more than it gives.
+            .env("CANDLE_NUM_THREADS", "1")
             // Held open as long as this process lives: its end tells the child.
             .stdin(Stdio::piped())
             .stdout(output)
