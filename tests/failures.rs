@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use shared::array::Array;
+use shared::params::{Tree, load, save};
+
 use crate::support::{Run, checkpoint, lucid};
 
 #[test]
@@ -40,6 +43,41 @@ fn missing_and_truncated_weights_are_named() {
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let (ok, text) = train("b");
     assert!(!ok && text.contains("vit.safetensors"), "{text}");
+}
+
+#[test]
+fn weights_of_another_depth_or_width_are_refused_with_both_shapes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, file) = (dir.path().join("run"), dir.path().join("vit.safetensors"));
+    let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/vit/hf_dinov2.safetensors");
+    fs::copy(whole, &file).unwrap();
+    let sets = [format!("vit.weights={}", file.display()), "vit.decode=features".into(), "vit.calibration=32".into()];
+    let mut args = vec!["-c", "dummy", "--steps", "100"];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    Run::start(&folder, &args).end_well();
+    let before = checkpoint(&folder).counters;
+
+    let refused = |change: &dyn Fn(&str, Array) -> Option<Array>, expected: &[&str]| {
+        let (tree, metadata) = load(whole.as_ref()).unwrap();
+        let tree: Tree = tree.into_iter().filter_map(|(k, a)| Some((k.clone(), change(&k, a)?))).collect();
+        save(&file, &tree, &metadata).unwrap();
+        let (ok, text) = lucid(&["train", "--run", folder.to_str().unwrap(), "--steps", "200"]);
+        let flat: String = text.split_whitespace().collect();
+        assert!(!ok && expected.iter().all(|part| flat.contains(part)), "{text}");
+        assert_eq!(checkpoint(&folder).counters, before);
+    };
+    refused(&|key, array| (!key.contains("layer.1.")).then_some(array), &["enc/vit/blocks/1/", "vit.safetensors"]);
+    // Half of every hidden layer.
+    let narrow = |key: &str, array: Array| match key {
+        _ if key.contains("mlp.fc1") => Some(Array::zeros(array.dtype, &halved(&array.shape, 0))),
+        _ if key.contains("mlp.fc2.weight") => Some(Array::zeros(array.dtype, &halved(&array.shape, 1))),
+        _ => Some(array),
+    };
+    refused(&narrow, &["enc/vit/blocks/0/mlp", "[64]", "[128]"]);
+}
+
+fn halved(shape: &[usize], axis: usize) -> Vec<usize> {
+    shape.iter().enumerate().map(|(i, n)| if i == axis { n / 2 } else { *n }).collect()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The frozen encoder of a run: loaded once into shared memory, read in place by every process.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Var};
@@ -8,12 +9,16 @@ use ipc_channel::ipc::IpcSharedMemory;
 use shared::config::{Config, VitConfig};
 use shared::params::{ParamError, Params, ReadOnly, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, Tree, VitSpec, load, random};
+use shared::vit::{Features, PREFIX, Tree, VitSpec, check, load, random};
 use shared::wire::Bulk;
 
 use crate::RunError;
 use crate::checkpoint::Frozen;
+use crate::error::io;
 use crate::vit::{Located, fetch, verify};
+
+/// File in the run folder with the trunk's sizes.
+const SIZES: &str = "vit.json";
 
 /// The trunk that a run sees through.
 pub struct Trunk {
@@ -28,13 +33,17 @@ pub struct Trunk {
 
 impl Trunk {
     /// As the config says: from its file, untrained, or only its sizes. None if images go to the convolutional encoder.
-    pub fn load(config: &Config) -> Result<Option<Self>, RunError> {
+    /// The sizes must be those that the run was made with.
+    pub fn load(config: &Config, run: &Path) -> Result<Option<Self>, RunError> {
         if config.vit.weights.is_empty() {
             return Ok(None);
         }
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
                 let loaded = load(&locate(&config.vit)?)?;
+                if let Some(spec) = remembered(run)? {
+                    check(&loaded.tensors, &spec, &loaded.source)?;
+                }
                 (loaded.tensors, loaded.spec, loaded.source)
             }
             "random" => {
@@ -44,6 +53,16 @@ impl Trunk {
             _ => return Self::absent(VitSpec::dinov2_small()).map(Some),
         };
         Self::from_tree(tree, spec, source).map(Some)
+    }
+
+    /// Keep the sizes in the run folder, once.
+    pub fn remember(&self, run: &Path) -> Result<(), RunError> {
+        let file = run.join(SIZES);
+        if file.exists() {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(&self.spec).map_err(std::io::Error::from);
+        text.and_then(|text| fs::write(&file, text)).map_err(io("write", &file))
     }
 
     fn absent(spec: VitSpec) -> Result<Self, RunError> {
@@ -67,6 +86,16 @@ impl Trunk {
     pub fn features(&self, config: &VitConfig, threads: usize) -> Result<Features, RunError> {
         Ok(Features::new(config, &self.spec, &self.params, threads)?)
     }
+}
+
+/// The sizes that a run was made with, if it was made already.
+fn remembered(run: &Path) -> Result<Option<VitSpec>, RunError> {
+    let file = run.join(SIZES);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&file).map_err(io("read", &file))?;
+    serde_json::from_str(&text).map(Some).map_err(|e| io("read", &file)(e.into()))
 }
 
 /// Where the weights are. Those that were fetched must still be what was fetched.

@@ -112,7 +112,6 @@ impl<'a> Reporter<'a> {
             version: counters.version,
             actors,
             warnings: self.run.take_warnings(),
-            eval: None,
         }
     }
 
@@ -156,6 +155,19 @@ impl<'a> Reporter<'a> {
         report
     }
 
+    /// Memory of the learner and its actors, and how often actors were started again.
+    fn record_processes(&self) {
+        let links = self.run.links.all();
+        let actors = links.iter().map(|link| (format!("actor-{}", link.actor), link.pid));
+        for (name, pid) in actors.chain([("learner".to_string(), std::process::id())]) {
+            if let Some(bytes) = resident(pid) {
+                self.run.record(&format!("memory/rss/{name}"), bytes);
+            }
+        }
+        let earlier: u32 = links.iter().map(|link| link.generation).sum();
+        self.run.record("actor/restarts", earlier.into());
+    }
+
     /// One record of the window that ends now.
     fn write(&mut self) -> Result<(), RunError> {
         let (counters, stats) = (self.run.counters(), self.run.replay.stats());
@@ -165,6 +177,7 @@ impl<'a> Reporter<'a> {
         self.run.record("replay/fill", stats.steps as f64);
         self.run.record("replay/items", stats.items as f64);
         self.run.record("replay/bytes", stats.bytes as f64);
+        self.record_processes();
         let config = &self.run.config.agent;
         let replayed = counters.updates as f64 * (config.batch_size * config.batch_length) as f64;
         self.run.record("replay/ratio", replayed / (counters.env_steps as f64).max(1.0));
@@ -175,8 +188,26 @@ impl<'a> Reporter<'a> {
     }
 }
 
+/// Resident memory of a process in bytes, from Linux' /proc; none if it has ended.
+fn resident(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()? * 1024.0)
+}
+
 fn losses(numbers: &Numbers) -> Vec<(String, f64)> {
     let found: BTreeMap<&str, f64> =
         numbers.iter().filter_map(|(name, value)| Some((name.strip_prefix("train/loss/")?, *value))).collect();
     found.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_an_impossible_one_has_none() {
+        assert!(resident(std::process::id()).is_some_and(|bytes| bytes > 1e5));
+        assert_eq!(resident(u32::MAX), None);
+    }
 }

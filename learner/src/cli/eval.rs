@@ -62,7 +62,7 @@ impl Snapshot {
             help: "wait for the first one (checkpoint.every), or let the run end in order".into(),
         };
         let mut loaded = Checkpoints::new(run, config.checkpoint.keep).latest()?.ok_or_else(none)?;
-        let trunk = Trunk::load(&config)?;
+        let trunk = Trunk::load(&config, run)?;
         let spaces = RunSpaces::of(&config, trunk.as_ref())?;
         let state = std::mem::take(&mut loaded.cut.agent);
         let agent = Agent::restore(&config.agent(), origin(&config, &spaces, Tree::new()), state)?;

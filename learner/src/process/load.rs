@@ -62,7 +62,10 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     };
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    let trunk = Trunk::load(&config)?;
+    let trunk = Trunk::load(&config, &args.run)?;
+    if let Some(trunk) = &trunk {
+        trunk.remember(&args.run)?;
+    }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
     let mut warnings = Vec::new();
     let (agent, rest) = restore(args, &config, &spaces, trunk.as_ref(), threads, &mut warnings)?;

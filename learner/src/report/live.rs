@@ -109,7 +109,6 @@ fn returns(report: &Report) -> Vec<String> {
         parts.push(format!("mean of {}: {}", report.returns.len(), number(mean)));
     }
     parts.push(format!("{} episodes", count(report.episodes)));
-    parts.extend(report.eval.map(|eval| format!("eval of {}: {}", count(eval.episodes), number(eval.mean))));
     let losses = report.losses.iter().enumerate();
     parts.extend(
         losses.map(|(i, (name, loss))| format!("{}{name} {}", if i == 0 { "loss " } else { "" }, number(*loss))),
@@ -223,6 +222,5 @@ pub fn closing(report: &Report, width: usize) -> Vec<String> {
     parts.extend(
         mean(&report.returns).map(|m| format!("mean of the last {} returns: {}", report.returns.len(), number(m))),
     );
-    parts.extend(report.eval.map(|eval| format!("eval of {}: {}", grouped(eval.episodes), number(eval.mean))));
     wrap(&format!("stopped: {}", parts.join(", ")), width)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use console::measure_text_width;
 use shared::config::Difference;
-use shared::metrics::{ActorReport, EvalReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
+use shared::metrics::{ActorReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
 
 use super::*;
 
@@ -106,7 +106,6 @@ fn nothing_is_wider_than_the_terminal() {
     odd.actors[1] = ActorReport { pid: 0, restarts: 3, ..actor(1) };
     odd.actors[2].waits_for = "環境 that takes\nlong ".repeat(9);
     odd.losses.push(("a loss with quite a long name".into(), f64::NAN));
-    odd.eval = Some(EvalReport { episodes: 100, mean: 0.91 });
     let mut start = start_report();
     start.differences[0].value = "[\"a long list\"]".repeat(30);
     start.modules[0].module = "module".repeat(20);

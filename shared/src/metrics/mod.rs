@@ -7,7 +7,7 @@ mod table;
 
 pub use jsonl::JsonLines;
 pub use meters::{Meters, Numbers, Spread};
-pub use report::{ActorReport, EvalReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
+pub use report::{ActorReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
 pub use table::{Average, METRICS, Metric, find};
 
 /// Why a number was not reported.

@@ -77,8 +77,6 @@ pub struct Report {
     pub actors: Vec<ActorReport>,
     /// New since the last report; each is shown once.
     pub warnings: Vec<String>,
-    /// The last evaluation.
-    pub eval: Option<EvalReport>,
 }
 
 /// What the learner does.
@@ -136,15 +134,6 @@ pub struct ActorReport {
     pub waits_for: String,
     /// How often it was restarted.
     pub restarts: u32,
-}
-
-/// An evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct EvalReport {
-    /// Episodes.
-    pub episodes: u64,
-    /// Mean return.
-    pub mean: f64,
 }
 
 impl Report {
