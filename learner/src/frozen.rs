@@ -40,11 +40,12 @@ impl Trunk {
         }
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
-                let loaded = load(&locate(&config.vit)?)?;
+                let (path, origin) = locate(&config.vit)?;
+                let loaded = load(&path)?;
                 if let Some(spec) = remembered(run)? {
                     check(&loaded.tensors, &spec, &loaded.source)?;
                 }
-                (loaded.tensors, loaded.spec, loaded.source)
+                (loaded.tensors, loaded.spec, origin.map_or(loaded.source, |o| format!("{o}, in {}", path.display())))
             }
             "random" => {
                 let spec = VitSpec::dinov2_small();
@@ -98,14 +99,13 @@ fn remembered(run: &Path) -> Result<Option<VitSpec>, RunError> {
     serde_json::from_str(&text).map(Some).map_err(|e| io("read", &file)(e.into()))
 }
 
-/// Where the weights are. Those that were fetched must still be what was fetched.
-fn locate(config: &VitConfig) -> Result<PathBuf, RunError> {
-    match crate::vit::locate(&config.weights)? {
-        Located::Local(path) => Ok(path),
-        Located::Cached(path) => {
-            verify(&path)?;
-            Ok(path)
-        }
-        Located::Missing => Ok(fetch(&config.weights, &mut |event| tracing::info!("{event:?}"))?),
-    }
+/// Where the weights are, and what they were fetched from, if they were. Fetched ones must still be what was fetched.
+fn locate(config: &VitConfig) -> Result<(PathBuf, Option<String>), RunError> {
+    let path = match crate::vit::locate(&config.weights)? {
+        Located::Local(path) => return Ok((path, None)),
+        Located::Cached(path) => path,
+        Located::Missing => fetch(&config.weights, &mut |event| tracing::info!("{event:?}"))?,
+    };
+    let source = verify(&path)?.source;
+    Ok((path, Some(source)))
 }

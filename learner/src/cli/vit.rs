@@ -1,6 +1,7 @@
 //! `lucid vit`, and fetching what a config names.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,7 +25,10 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let Args::Fetch { name } = args;
     let path = fetch_shown(name)?;
     let record = verify(&path)?;
-    println!("{}: {record:?}", path.display());
+    println!("{}\nfrom {}, BLAKE3 {}", path.display(), record.source, record.blake3);
+    if !record.note.is_empty() {
+        println!("note: {}", record.note);
+    }
     Ok(())
 }
 
@@ -38,21 +42,25 @@ pub fn fetch_missing(config: &VitConfig) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Fetch with a progress bar.
+/// Fetch with a progress bar, or a spinner while the source does not tell its size.
 fn fetch_shown(name: &str) -> Result<PathBuf, RunError> {
-    let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bytes}/{total_bytes} {bar:30} {eta}") {
-        bar.set_style(style);
-    }
-    let path = fetch(name, &mut |event| match event {
-        Event::Trying { source } => println!("downloading {name} from {source}"),
+    let style =
+        |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::no_length().with_style(style("{spinner} {elapsed}"));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let fetched = fetch(name, &mut |event| match event {
+        Event::Trying { source } => bar.suspend(|| println!("downloading {name} from {source}")),
         Event::Bytes { done, total } => {
+            bar.set_style(style("{spinner} {bytes}/{total_bytes} {bar:30} {eta}"));
             bar.set_length(total);
             bar.set_position(done);
         }
-        Event::GaveUp { source, reason } => println!("{source} cannot be reached: {reason}"),
-        Event::Converting => println!("rewriting it as safetensors"),
-    })?;
+        Event::GaveUp { source, reason } => {
+            bar.set_style(style("{spinner} {elapsed}"));
+            bar.suspend(|| println!("{source} cannot be reached: {reason}"));
+        }
+        Event::Converting => bar.suspend(|| println!("rewriting it as safetensors")),
+    });
     bar.finish_and_clear();
-    Ok(path)
+    Ok(fetched?)
 }
