@@ -1,8 +1,9 @@
 //! Multi-head self-attention of a Vision Transformer, forward only.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::gelu::exp;
+use super::math::exp;
 use super::matmul::{Matrix, matmul};
 
 /// `out = softmax(q k' / sqrt(d)) v` for each frame and head.
@@ -32,6 +33,7 @@ fn attend(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, heads: usiz
 }
 
 /// Softmax of `scale * row`, in place.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn softmax(row: &mut [f32], scale: f32) {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for x in row.iter_mut() {

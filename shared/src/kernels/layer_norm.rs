@@ -1,5 +1,7 @@
 //! LayerNorm over the last axis.
 
+use multiversion::multiversion;
+
 const LANES: usize = 16;
 
 /// Sum of `f` over a row, in lanes, so that it vectorises without reordering a single long chain.
@@ -16,6 +18,7 @@ fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 }
 
 /// `out = (x - mean) / sqrt(var + eps) * scale + bias` for each row of x; scale and bias [W], x and out [rows, W].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn layer_norm(x: &[f32], scale: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     let width = scale.len();
     for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {

@@ -1,7 +1,8 @@
 //! Element-wise functions that vectorise, and matrix products over strided slices.
 
-use gemm::Parallelism;
 use multiversion::multiversion;
+
+use super::matmul::{self, Matrix};
 
 /// e^x within 2 ulp on the float32 range, without branches so that loops over it vectorise.
 #[inline(always)]
@@ -100,8 +101,13 @@ impl Strides {
         Self { rows: self.cols, cols: self.rows }
     }
 
-    fn end(self, rows: usize, cols: usize) -> usize {
-        if rows == 0 || cols == 0 { 0 } else { (rows - 1) * self.rows + (cols - 1) * self.cols + 1 }
+    /// The matrix [rows, cols] of these strides.
+    fn matrix(self, data: &[f32], rows: usize, cols: usize) -> Matrix<'_> {
+        match self.cols {
+            // The stride between rows of a single row does not matter, and may be anything.
+            1 => Matrix::new(data, rows, cols, if rows == 1 { cols } else { self.rows }),
+            stride => Matrix::new(data, cols, rows, if cols == 1 { rows } else { stride }).t(),
+        }
     }
 }
 
@@ -113,34 +119,30 @@ pub fn matmul(
     (out, so): (&mut [f32], Strides),
     accumulate: bool,
 ) {
-    assert!(a.len() >= sa.end(m, k) && b.len() >= sb.end(k, n) && out.len() >= so.end(m, n), "matmul out of bounds");
     // Products of less than about 50 µs stay on one thread.
     let threads = if m * k * n < 4 << 20 { 1 } else { rayon::current_num_threads() };
-    let parallelism = if threads == 1 { Parallelism::None } else { Parallelism::Rayon(threads) };
-    // SAFETY: the assertion above keeps every element that the strides reach inside its slice, and `out` is borrowed
-    // exclusively, so it overlaps neither operand.
-    #[allow(unsafe_code)]
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            so.cols as isize,
-            so.rows as isize,
-            accumulate,
-            a.as_ptr(),
-            sa.cols as isize,
-            sa.rows as isize,
-            b.as_ptr(),
-            sb.cols as isize,
-            sb.rows as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    matmul::matmul(sa.matrix(a, m, k), sb.matrix(b, k, n), out, so.rows, accumulate, threads);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_matches_the_library() {
+        for i in -8000..800 {
+            let x = i as f32 * 0.01;
+            assert!((exp(x) / x.exp() - 1.0).abs() < 3e-7, "exp({x})");
+        }
+    }
+
+    #[test]
+    fn tanh_and_sigmoid_match_the_library() {
+        for i in -3000..3000 {
+            let x = i as f32 * 0.01;
+            assert!((tanh(x) - x.tanh()).abs() < 3e-7, "tanh({x})");
+            let exact = 1.0 / (1.0 + (-f64::from(x)).exp());
+            assert!((f64::from(sigmoid(x)) / exact - 1.0).abs() < 1e-6, "sigmoid({x})");
+        }
     }
 }
