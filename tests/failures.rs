@@ -82,6 +82,33 @@ fn halved(shape: &[usize], axis: usize) -> Vec<usize> {
 }
 
 #[test]
+fn a_lag_limit_that_would_stop_both_sides_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let sets = ["--set", "sync.publish_every=4", "--set", "sync.max_lag_updates=3"];
+    let (ok, text) = lucid(&[&["train", "-c", "dummy", "--run", run.to_str().unwrap()], &sets[..]].concat());
+    assert!(!ok && text.contains("sync.max_lag_updates") && text.contains("sync.publish_every"), "{text}");
+}
+
+#[test]
+fn three_updates_that_are_not_finite_end_a_run_and_keep_their_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    // Finite as a config, infinite as a float32 loss.
+    let mut run = Run::start(&folder, &["-c", "dummy", "--set", "agent.loss_scales.rec=1e300"]);
+    assert!(!run.end().success());
+    let text = run.output();
+    let flat: String = text.split_whitespace().collect();
+    assert!(flat.contains("3updatesinarowwerenotfinite") && flat.contains("nonfinite"), "{text}");
+    let batches: Vec<_> = fs::read_dir(folder.join("nonfinite")).unwrap().flatten().map(|e| e.path()).collect();
+    assert_eq!(batches.len(), 3);
+    for batch in batches {
+        let (columns, metadata) = load(&batch).unwrap();
+        assert!(columns.contains_key("reward") && metadata.contains_key("not_finite"), "{metadata:?}");
+    }
+}
+
+#[test]
 fn a_run_folder_in_use_names_its_process() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");

@@ -3,9 +3,16 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use actor::env::make;
+use learner::agent::{Agent, Origin};
 use learner::launch::{Notice, Order, PARENT_VAR};
 use rustix::process::Signal;
-use shared::wire::{Doorway, Hello, ToActor, ToLearner, Visitor, knock};
+use shared::config::Config;
+use shared::experience::VERSION;
+use shared::params::{Tree, fingerprint};
+use shared::snapshot::PolicySnapshot;
+use shared::snapshot::format::{SnapshotHeader, encode};
+use shared::wire::{Doorway, Hello, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
 
 use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, wait_for, wait_within};
 
@@ -74,7 +81,7 @@ fn a_learner_that_dies_ends_the_run_with_a_clear_error() {
 #[test]
 fn a_stranger_is_refused_and_named() {
     let dir = tempfile::tempdir().unwrap();
-    let config = shared::config::Config::load(&["dummy"], &[] as &[&str]).unwrap();
+    let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
     std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
     let door = Doorway::open().unwrap();
     let mut learner = Command::new(env!("CARGO_BIN_EXE_lucid"))
@@ -111,4 +118,67 @@ fn a_stranger_is_refused_and_named() {
     visitor.sender.send(&Order::Stop { reason: "test".into() }).unwrap();
     while !matches!(next(), Notice::Done { .. }) {}
     assert!(learner.wait().unwrap().success());
+}
+
+/// What a learner of this config welcomes actors with, and its agent.
+fn welcome(config: &Config) -> (Welcome, Agent) {
+    let env = make(&config.env, 0).unwrap();
+    let (obs, act) = (env.obs_space(), env.act_space());
+    let agent_obs = actor::agent_spaces(&obs, &config.vit, None).unwrap();
+    let origin = Origin { obs: &agent_obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
+    let agent = Agent::new(&config.agent(), origin).unwrap();
+    let layout = fingerprint(&agent.policy_params().unwrap());
+    (Welcome { config: config.to_toml().unwrap(), env_obs: obs, agent_obs, act, layout, vit: None }, agent)
+}
+
+#[test]
+fn an_actor_waits_rather_than_act_on_weights_that_are_too_old() {
+    let config = Config::load(&["dummy"], &["sync.max_lag_updates=5"]).unwrap();
+    let (welcome, agent) = welcome(&config);
+    let door = Doorway::open().unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_lucid"))
+        .args(["actor", "--index", "0", "--generation", "0", "--timeout", "60", "--join", door.name()])
+        .env(PARENT_VAR, std::process::id().to_string())
+        .env(actor::TOKEN_VAR, "secret")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let link: Visitor<ToLearner, ToActor> = door.accept(PATIENCE).unwrap();
+    let publish = |version: u64, update: u64| {
+        let header = SnapshotHeader { version, update, published: 0 };
+        let snapshot = PolicySnapshot::publish(&encode(&header, &agent.policy_params().unwrap()).unwrap()).unwrap();
+        link.sender.send_region(&ToActor::Snapshot { version, update }, &snapshot.region).unwrap();
+        snapshot
+    };
+    // Reads until `done` holds of a message's waiting state or of the versions of a chunk's steps.
+    let read_until = |done: &dyn Fn(Option<Waiting>, &[u64]) -> bool| loop {
+        let incoming = link.receiver.recv_timeout(PATIENCE).unwrap();
+        let (waiting, versions) = match incoming.message {
+            ToLearner::Numbers(numbers) => (Some(numbers.waiting), vec![]),
+            ToLearner::Chunk(head) => {
+                let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
+                (None, chunk.columns[VERSION].values::<u64>())
+            }
+            ToLearner::Goodbye { .. } => panic!("the actor left"),
+            _ => continue,
+        };
+        if done(waiting, &versions) {
+            return;
+        }
+    };
+    link.sender.send(&ToActor::Welcome(Box::new(welcome))).unwrap();
+    link.sender.send(&ToActor::Credits { count: 1_000_000 }).unwrap();
+    let _first = publish(1, 0);
+    read_until(&|_, versions| versions.contains(&1));
+    link.sender.send(&ToActor::Clock { update: 5 }).unwrap();
+    read_until(&|_, versions| versions.contains(&1));
+    link.sender.send(&ToActor::Clock { update: 6 }).unwrap();
+    read_until(&|waiting, _| waiting == Some(Waiting::Snapshot));
+    let _second = publish(2, 6);
+    read_until(&|_, versions| versions.ends_with(&[2]));
+    link.sender.send(&ToActor::Stop).unwrap();
+    while !matches!(link.receiver.recv_timeout(PATIENCE).unwrap().message, ToLearner::Goodbye { .. }) {}
+    assert!(process.wait().unwrap().success());
 }

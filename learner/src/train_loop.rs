@@ -68,6 +68,10 @@ impl<'a> Trainer<'a> {
                 self.bad = 0;
                 self.run.replay.write_latents(&sampled.ids, &trained.deter, &trained.stoch)?;
                 self.run.updates.store(self.agent.updates(), Ordering::Release);
+                if self.run.config.sync.max_lag_updates > 0 {
+                    // Actors hold themselves to the lag: they need to know of every update, not only of those published.
+                    self.run.links.all().iter().for_each(|link| link.clock(self.agent.updates()));
+                }
                 self.record(start, &sampled.batch, &trained);
                 Ok(())
             }

@@ -110,6 +110,13 @@ impl Config {
             ("sync.credits", self.sync.credits),
             ("sync.publish_every", self.sync.publish_every as usize),
         ]);
+        let (lag, every) = (self.sync.max_lag_updates, self.sync.publish_every);
+        p.need(lag == 0 || lag >= every, || {
+            format!(
+                "`sync.max_lag_updates` is {lag}, must be 0 (no limit) or at least `sync.publish_every` ({every}): otherwise \
+                 actors and learner wait for each other between two published snapshots"
+            )
+        });
         p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));
         p.between("sync.join_timeout", self.sync.join_timeout, 1.0, f64::MAX);
         let sample = self.agent.batch_length + self.agent.replay_context;
@@ -152,6 +159,9 @@ impl AgentConfig {
         self.check_heads(p);
         for (name, norm) in [("retnorm", &self.retnorm), ("valnorm", &self.valnorm), ("advnorm", &self.advnorm)] {
             norm.check(name, p);
+        }
+        for (loss, scale) in &self.loss_scales {
+            p.between(&format!("agent.loss_scales.{loss}"), *scale, 0.0, f64::MAX);
         }
         p.between("agent.slowvalue.rate", self.slowvalue.rate, 0.0, 1.0);
         p.positive(&[("agent.slowvalue.every", self.slowvalue.every as usize)]);
