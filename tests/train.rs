@@ -40,6 +40,33 @@ fn sixteen_actors() {
 }
 
 #[test]
+fn two_runs_in_lockstep_give_the_same_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |name: &str, steps: &str| {
+        let folder = dir.path().join(name);
+        let sets = ["--set", "sync.mode=lockstep", "--set", "log.updates=1", "--set", "actor.envs=2"];
+        let run = ["-c", "dummy", "--actors", "1", "--set", "agent.consec_train=2", "--steps", steps];
+        Run::start(&folder, &[&run[..], &sets].concat()).end_well();
+        let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        (folder, text.lines().map(steady).collect::<Vec<_>>())
+    };
+    let (first, first_numbers) = start("first", "400");
+    let (second, second_numbers) = start("second", "400");
+    assert!(first_numbers.len() > 20 && first_numbers.iter().any(|record| record.contains_key("train/loss/dyn")));
+    assert!(first_numbers.iter().any(|record| record.contains_key("episode/return")));
+    assert_eq!(first_numbers, second_numbers);
+    assert_eq!(checkpoint(&first).agent, checkpoint(&second).agent);
+}
+
+/// A record without what depends on time.
+fn steady(line: &str) -> serde_json::Map<String, serde_json::Value> {
+    let record: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+    let steady = ["train/", "episode/", "replay/", "staleness/", "env/steps", "learner/updates", "learner/skipped"];
+    let kept = |key: &String| steady.iter().any(|part| key.starts_with(part)) && !key.ends_with("_per_s");
+    record.into_iter().filter(|(key, _)| kept(key)).collect()
+}
+
+#[test]
 fn an_interrupted_run_goes_on_where_it_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");

@@ -117,7 +117,7 @@ impl Session {
             inbox,
             meter: Meter::new(envs.len()),
             acts: ActLoop::new(&config.env.task, obs, envs, features, noise),
-            recorder: Recorder::new(streams, config.actor.chunk, sender),
+            recorder: Recorder::new(streams, config.actor.chunk, config.lockstep(), sender),
         })
     }
 
@@ -125,6 +125,12 @@ impl Session {
         while !self.inbox.stopped() {
             if let Some(failure) = self.inbox.take_failure() {
                 return Err(failure);
+            }
+            if self.inbox.policy.newest().is_some() {
+                self.recorder.begin(&self.inbox, &mut self.meter)?;
+                if self.inbox.stopped() {
+                    break;
+                }
             }
             match self.policy() {
                 Some(policy) => {

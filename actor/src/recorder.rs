@@ -50,14 +50,26 @@ impl Stream {
 pub struct Recorder {
     streams: Vec<Stream>,
     length: usize,
+    lockstep: bool,
     link: LinkSender<ToLearner>,
 }
 
 impl Recorder {
-    /// For N environments, given their streams; chunks hold `length` steps.
-    pub fn new(streams: Vec<StreamId>, length: usize, link: LinkSender<ToLearner>) -> Self {
+    /// For N environments, given their streams; chunks hold `length` steps. In lockstep, the credits for a chunk of each
+    /// environment are taken before its first step, else when a chunk is sent.
+    pub fn new(streams: Vec<StreamId>, length: usize, lockstep: bool, link: LinkSender<ToLearner>) -> Self {
         let stream = |id| Stream { id, first_step: 0, steps: 0, columns: BTreeMap::new() };
-        Self { streams: streams.into_iter().map(stream).collect(), length: length.max(1), link }
+        Self { streams: streams.into_iter().map(stream).collect(), length: length.max(1), lockstep, link }
+    }
+
+    /// Before a step of all environments: wait for the learner where the config asks for lockstep.
+    pub fn begin(&self, inbox: &Inbox, meter: &mut Meter) -> Result<(), ActorError> {
+        if self.lockstep && self.streams.iter().all(|stream| stream.steps == 0) {
+            for _ in &self.streams {
+                self.wait_for_credit(inbox, meter)?;
+            }
+        }
+        Ok(())
     }
 
     /// Record one step of all environments, columns [N, …], and send chunks that are full.
@@ -94,7 +106,13 @@ impl Recorder {
     fn send(&mut self, at_least: usize, inbox: &Inbox, meter: &mut Meter) -> Result<(), ActorError> {
         for index in 0..self.streams.len() {
             if self.streams[index].steps >= at_least {
-                self.wait_for_credit(inbox, meter)?;
+                if self.lockstep {
+                    // Told before the chunk, so that the learner knows of an episode when it trains on its last step.
+                    let numbers = ToLearner::Numbers(meter.take(Waiting::Nothing));
+                    self.link.send(&numbers).map_err(wire("reporting numbers"))?;
+                } else {
+                    self.wait_for_credit(inbox, meter)?;
+                }
                 let (head, block) = chunk::pack(&self.streams[index].take());
                 self.link.send_bytes(&ToLearner::Chunk(head), &block).map_err(wire("sending experience"))?;
             }
@@ -108,6 +126,7 @@ impl Recorder {
             match meter.time(Part::Wait, || inbox.credits.take(limit)) {
                 Pause::Ready => return Ok(()),
                 Pause::Closed => return Err(inbox.take_failure().unwrap_or_else(gone)),
+                Pause::Later if self.lockstep && inbox.stopped() => return Ok(()),
                 Pause::Later => self.report(Waiting::Credits, meter)?,
             }
             limit = PATIENCE;
@@ -132,7 +151,7 @@ mod tests {
     fn streams_are_cut_into_chunks_without_gaps_and_the_rest_is_flushed() {
         let (sender, receiver) = pair::<ToLearner>().unwrap();
         let id = |env| StreamId { actor: 0, generation: 0, env };
-        let mut recorder = Recorder::new(vec![id(0), id(1)], 2, sender);
+        let mut recorder = Recorder::new(vec![id(0), id(1)], 2, false, sender);
         let (inbox, mut meter) = (Inbox::default(), Meter::new(2));
         inbox.credits.add(4);
         for i in 0..3 {
@@ -153,7 +172,7 @@ mod tests {
     #[test]
     fn a_closed_link_ends_the_wait_for_credits() {
         let (sender, _receiver) = pair::<ToLearner>().unwrap();
-        let mut recorder = Recorder::new(vec![StreamId { actor: 0, generation: 0, env: 0 }], 1, sender);
+        let mut recorder = Recorder::new(vec![StreamId { actor: 0, generation: 0, env: 0 }], 1, false, sender);
         let inbox = Inbox::default();
         inbox.credits.close();
         let row = [("x".to_string(), Array::f32(&[1], &[0.0]))].into();

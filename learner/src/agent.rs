@@ -204,16 +204,12 @@ impl Agent {
         draws: &mut dyn shared::dist::Draws,
     ) -> Result<(Trained, Loss, Vec<Vec<f32>>), AgentError> {
         let context = self.context(batch)?;
-        let before =
-            [self.norms.returns.stats.clone(), self.norms.values.stats.clone(), self.norms.advantages.stats.clone()];
+        let before = self.norms.clone();
         let step = Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow };
         let loss = step.loss(&context, &mut self.norms, draws)?;
         let grads = self.optimizer.gradients(&loss.total.backward()?)?;
         if let Some(what) = self.not_finite(&loss, &grads)? {
-            let [returns, values, advantages] = before;
-            self.norms.returns.stats = returns;
-            self.norms.values.stats = values;
-            self.norms.advantages.stats = advantages;
+            self.norms = before;
             return Err(AgentError::NotFinite { what });
         }
         let size = self.optimizer.step(&grads)?;
@@ -344,8 +340,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Set parameters, slow value and return normaliser by their official paths, and start without a carry: for comparison with
-    /// reference values.
+    /// Set parameters, slow value and normalisers by their official paths, and start without a carry.
     pub fn set_official(&mut self, values: &Tree) -> Result<(), AgentError> {
         let (mut params, mut slow) = (Tree::new(), Tree::new());
         for (path, array) in values {
@@ -355,25 +350,30 @@ impl Agent {
                 _ => drop(params.insert(path.clone(), array.clone())),
             }
         }
+        let number =
+            |path: &str| values.get(path).and_then(|a| a.to_f32().first().copied()).ok_or_else(|| misfit(path));
+        let mut norms = self.norms.clone();
+        for (norm, normalize) in norms.named() {
+            for (name, value) in normalize.named() {
+                *value = number(&format!("{norm}/{name}/value"))?;
+            }
+        }
+        let count = number("slowval_count/value")? as u64;
         self.params.restore(&params)?;
         self.slow_params.restore(&slow)?;
-        let number = |path: &str| values.get(path).map(|a| a.to_f32()[0]);
-        if let (Some(low), Some(high)) = (number("retnorm/lo/value"), number("retnorm/hi/value")) {
-            let corr = number("retnorm/corr/value").unwrap_or(0.0);
-            self.norms.returns.stats = Stats { low, high, corr };
-        }
-        self.slow_count = number("slowval_count/value").unwrap_or(0.0) as u64;
-        self.carry = None;
+        (self.norms, self.slow_count, self.carry) = (norms, count, None);
         Ok(())
     }
 
-    /// Parameters, slow value with its count, and return normaliser by their official paths.
+    /// Parameters, slow value with its count, and normalisers by their official paths.
     pub fn official(&self) -> Result<Tree, AgentError> {
         let mut values = self.params.trainable_tree()?;
         values.extend(self.slow_params.trainable_tree()?);
-        let stats = &self.norms.returns.stats;
-        values.insert("retnorm/lo/value".into(), Array::f32(&[1], &[stats.low]));
-        values.insert("retnorm/hi/value".into(), Array::f32(&[1], &[stats.high]));
+        for (norm, normalize) in self.norms.clone().named() {
+            for (name, value) in normalize.named() {
+                values.insert(format!("{norm}/{name}/value"), Array::f32(&[1], &[*value]));
+            }
+        }
         values.insert("slowval_count/value".into(), Array::i32(&[1], &[self.slow_count as i32]));
         Ok(values)
     }
@@ -395,7 +395,6 @@ fn unsupported(key: &'static str, value: impl ToString, supported: &'static str)
 
 /// An option that would be ignored is an error.
 fn check(c: &AgentConfig) -> Result<(), AgentError> {
-    let (enc, dec, rssm) = (&c.enc.simple, &c.dec.simple, &c.dynamics.rssm);
     let texts = [
         ("dyn.typ", &c.dynamics.typ, "rssm"),
         ("enc.typ", &c.enc.typ, "simple"),
@@ -406,38 +405,12 @@ fn check(c: &AgentConfig) -> Result<(), AgentError> {
         ("value.output", &c.value.output, "symexp_twohot"),
         ("conhead.output", &c.conhead.output, "binary"),
     ];
-    for (key, value, supported) in texts {
-        if value != supported {
-            return Err(unsupported(key, value, supported));
-        }
+    if let Some((key, value, supported)) = texts.into_iter().find(|(_, value, supported)| value != supported) {
+        return Err(unsupported(key, value, supported));
     }
-    let layers = [
-        ("dyn.rssm", &rssm.act, &rssm.norm, &rssm.winit),
-        ("enc.simple", &enc.act, &enc.norm, &enc.winit),
-        ("dec.simple", &dec.act, &dec.norm, &dec.winit),
-        ("rewhead", &c.rewhead.act, &c.rewhead.norm, &c.rewhead.winit),
-        ("conhead", &c.conhead.act, &c.conhead.norm, &c.conhead.winit),
-        ("policy", &c.policy.act, &c.policy.norm, &c.policy.winit),
-        ("value", &c.value.act, &c.value.norm, &c.value.winit),
-    ];
-    for (key, act, norm, winit) in layers {
-        if (act.as_str(), norm.as_str(), winit.as_str()) != ("silu", "rms", "trunc_normal_in") {
-            let value = format!("{{act: {act}, norm: {norm}, winit: {winit}}}");
-            return Err(unsupported(key, value, "act silu, norm rms, winit trunc_normal_in"));
-        }
-    }
-    let flags = [
-        ("enc.simple.outer", enc.outer),
-        ("enc.simple.strided", enc.strided),
-        ("dec.simple.outer", dec.outer),
-        ("dec.simple.strided", dec.strided),
-        ("dec.simple.bspace = 0", dec.bspace == 0),
-        ("ac_grads", c.ac_grads),
-        ("report_gradnorms", c.report_gradnorms),
-    ];
-    match flags.into_iter().find(|(_, set)| *set) {
-        Some((key, _)) => Err(unsupported(key, true, "false")),
-        None => Ok(()),
+    match c.report_gradnorms {
+        true => Err(unsupported("report_gradnorms", true, "false")),
+        false => Ok(()),
     }
 }
 

@@ -28,13 +28,13 @@ impl Batches {
         Self { queue: Mutex::new(pending.into()), ..Self::default() }
     }
 
-    /// The prefetch thread: draw until closed.
+    /// The prefetch thread: draw until closed. In lockstep nothing is drawn ahead: what a batch holds must not depend on time.
     pub fn prefetch(&self, run: &Run) -> Result<(), ReplayError> {
-        while !self.closed.load(Ordering::Acquire) {
+        while !run.config.lockstep() && !self.closed.load(Ordering::Acquire) {
             let mut queue = self.queue.lock();
             if queue.len() < AHEAD && run.limiter.state().open {
                 // Drawn under the lock, so that a checkpoint sees replay's random state and this queue agree.
-                queue.push_back(run.replay.sample(run.config.agent.batch_size)?);
+                draw(run, &mut queue)?;
                 self.changed.notify_all();
             } else {
                 self.changed.wait_until(&mut queue, Instant::now() + PATIENCE);
@@ -44,14 +44,17 @@ impl Batches {
     }
 
     /// The next batch; none once closed.
-    pub fn take(&self) -> Option<Sampled> {
+    pub fn take(&self, run: &Run) -> Result<Option<Sampled>, ReplayError> {
         let mut queue = self.queue.lock();
+        if queue.is_empty() && run.config.lockstep() {
+            draw(run, &mut queue)?;
+        }
         while queue.is_empty() && !self.closed.load(Ordering::Acquire) {
             self.changed.wait_until(&mut queue, Instant::now() + PATIENCE);
         }
         let sampled = queue.pop_front();
         self.changed.notify_all();
-        sampled
+        Ok(sampled)
     }
 
     /// Nothing is drawn any more.
@@ -65,4 +68,12 @@ impl Batches {
         let queue = self.queue.lock();
         (queue.iter().cloned().collect(), replay.cut())
     }
+}
+
+/// Draw one sample: a batch, or several that follow each other.
+fn draw(run: &Run, queue: &mut VecDeque<Sampled>) -> Result<(), ReplayError> {
+    let agent = &run.config.agent;
+    let sampled = run.replay.sample(agent.batch_size)?;
+    queue.extend(sampled.pieces(agent.consec_train, agent.replay_context)?);
+    Ok(())
 }

@@ -21,6 +21,10 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
         match insert(run, &chunk) {
             Ok(()) => {
                 run.check_target();
+                if run.config.lockstep() {
+                    run.round.arrived();
+                    continue;
+                }
                 // The faster side waits here: no credit, no next chunk. A run that ends takes what is left at once.
                 while !run.is_stopping() && !run.limiter.wait_to_insert(PATIENCE) {}
                 if run.is_stopping() {

@@ -13,6 +13,7 @@ mod ingest;
 pub mod launch;
 pub mod limiter;
 mod links;
+mod lockstep;
 pub mod optim;
 mod process;
 mod publisher;

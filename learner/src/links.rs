@@ -118,7 +118,9 @@ impl Link {
             Some(region) => visitor.sender.send_region(&welcome, region)?,
             None => visitor.sender.send(&welcome)?,
         }
-        link.credit(run.config.sync.credits as u32);
+        if !run.config.lockstep() {
+            link.credit(run.config.sync.credits as u32);
+        }
         run.links.join(link.clone());
         if let Some(snapshot) = run.snapshots.newest() {
             link.offer(snapshot);

@@ -23,6 +23,11 @@ impl Publisher {
         Self { version, queue }
     }
 
+    /// The newest version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Copy the parameters as they are now and hand the copy over. A value that is not finite is an error, and nothing is published.
     pub fn publish(&mut self, update: u64, params: &[(String, Weight)]) -> Result<(), RunError> {
         for (path, weight) in params {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::metrics::{ActorReport, JsonLines, Numbers, Phase, ReplayReport, Report};
@@ -48,7 +47,10 @@ impl<'a> Reporter<'a> {
                 last = Instant::now();
                 self.tick()?;
             }
-            thread::park_timeout(TICK);
+            if let Ok(answer) = self.run.records.recv_timeout(TICK) {
+                self.write()?;
+                let _ = answer.send(());
+            }
         }
         self.tick()?;
         self.write()
@@ -71,7 +73,8 @@ impl<'a> Reporter<'a> {
         let report = self.report();
         // The launcher may have gone; this process then learns it in other ways.
         let _ = self.notices.send(&Notice::Report(Box::new(report)));
-        if self.written.elapsed().as_secs_f64() >= self.run.config.log.every {
+        let log = &self.run.config.log;
+        if log.updates == 0 && self.written.elapsed().as_secs_f64() >= log.every {
             self.write()?;
         }
         Ok(())
@@ -81,7 +84,7 @@ impl<'a> Reporter<'a> {
         let (counters, stats) = (self.run.counters(), self.run.replay.stats());
         let [steps_per_s, updates_per_s] = self.rates(counters.env_steps, counters.updates);
         let config = &self.run.config;
-        let need = (config.agent.batch_size * (config.agent.batch_length + config.agent.replay_context)) as u64;
+        let need = (config.agent.batch_size * config.agent.sample_length()) as u64;
         let actors: Vec<ActorReport> = self.run.links.all().iter().map(|link| self.actor(link)).collect();
         let phase = match () {
             () if self.run.is_stopping() => Phase::Stopping,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use shared::config::Config;
 use shared::metrics::Meters;
@@ -15,8 +16,11 @@ use crate::checkpoint::Counters;
 use crate::frozen::Trunk;
 use crate::limiter::Limiter;
 use crate::links::Links;
+use crate::lockstep::Round;
 use crate::replay::Replay;
 
+/// How often a waiting thread looks around.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// Returns kept for the screen.
 const RETURNS: usize = 20;
 
@@ -40,6 +44,11 @@ pub struct Run {
     pub links: Links,
     /// The newest published policy.
     pub snapshots: Store<PolicySnapshot>,
+    /// What the actor has sent of the current round, in lockstep.
+    pub round: Round,
+    /// Requests for a record in `metrics.jsonl`; each is answered when the record is written.
+    pub records: Receiver<Sender<()>>,
+    ask: Sender<Sender<()>>,
     /// Updates made; written by the train thread alone.
     pub updates: AtomicU64,
     /// Where the run stands beside updates.
@@ -88,6 +97,7 @@ impl Run {
     /// At its start in this process.
     pub fn new(parts: Parts) -> Self {
         let Parts { config, dir, token, welcome, trunk, replay, limiter, counters } = parts;
+        let (ask, records) = bounded(1);
         Self {
             config,
             dir,
@@ -98,6 +108,9 @@ impl Run {
             limiter,
             links: Links::default(),
             snapshots: Store::default(),
+            round: Round::default(),
+            records,
+            ask,
             updates: AtomicU64::new(counters.updates),
             totals: Mutex::new(Totals { counters, returns: VecDeque::new() }),
             meters: Mutex::new(Meters::default()),
@@ -106,6 +119,15 @@ impl Run {
             warnings: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
             reason: Mutex::new(None),
+        }
+    }
+
+    /// Have a record written and wait for it, so that what happens afterwards is not in it.
+    pub fn ask_for_record(&self) {
+        let (answer, answered) = bounded(1);
+        // A reporter that has failed cannot be asked; it has told why.
+        if self.ask.send(answer).is_ok() {
+            while answered.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && !self.is_stopping() {}
         }
     }
 

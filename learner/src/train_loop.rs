@@ -39,16 +39,30 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// Train until the run is to end.
     pub fn train(&mut self) -> Result<(), RunError> {
+        if self.run.config.lockstep() {
+            return self.train_in_lockstep();
+        }
         while self.run.limiter.wait_to_train(self.run.stopping()) {
-            let Some(sampled) = self.batches.take() else { return Ok(()) };
-            self.update(sampled)?;
-            let update = self.agent.updates();
-            if update.is_multiple_of(self.run.config.sync.publish_every.max(1)) {
-                self.publish()?;
+            if !self.step()? {
+                break;
             }
-            self.saver.save_if_due(self.run, &self.agent, self.batches)?;
         }
         Ok(())
+    }
+
+    /// One update and what follows from it; false if there are no batches any more.
+    pub fn step(&mut self) -> Result<bool, RunError> {
+        let Some(sampled) = self.batches.take(self.run)? else { return Ok(false) };
+        self.update(sampled)?;
+        let (update, config) = (self.agent.updates(), &self.run.config);
+        if update.is_multiple_of(config.sync.publish_every.max(1)) {
+            self.publish()?;
+        }
+        if config.log.updates > 0 && update.is_multiple_of(config.log.updates) {
+            self.run.ask_for_record();
+        }
+        self.saver.save_if_due(self.run, &self.agent, self.batches)?;
+        Ok(true)
     }
 
     /// Publish the policy as it is now.

@@ -9,7 +9,7 @@ use shared::dreamer::{Inputs, Standardize};
 use shared::env::{Space, Spaces};
 use shared::kernels::math::{sigmoid, softmax, symlog};
 use shared::kernels::{read, row_loss, upsample2};
-use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm};
+use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm, Step, Style};
 use shared::params::{ParamError, Scope, Source};
 
 /// Raw predictions by key: vectors in symlog space (logits if discrete), features standardised, images before the sigmoid.
@@ -48,13 +48,14 @@ impl Decoder {
         let observed = inputs::observed(spaces);
         let vector_spaces = || observed.iter().filter(|(_, s)| inputs::is_vector(s));
         let feature_spaces = || observed.iter().filter(|(_, s)| config.features && inputs::is_features(s));
+        let style = Style::new(&config.act, &config.norm, &config.winit)?;
         let mlp = match vector_spaces().count() + feature_spaces().count() {
             0 => None,
-            _ => Some(Mlp::head(&scope.sub("mlp"), latent.deter + latent.stoch, config.units, config.layers)?),
+            _ => Some(Mlp::head(&scope.sub("mlp"), &style, latent.deter + latent.stoch, config.units, config.layers)?),
         };
         let units = mlp.as_ref().map_or(0, Mlp::width);
         let head = |group: &str, key: &str, name: &str, width: usize| {
-            Linear::new(&scope.sub(group).sub(key).sub(name), units, width, config.outscale)
+            Linear::new(&scope.sub(group).sub(key).sub(name), &style, units, width, config.outscale)
         };
         let mut vectors = BTreeMap::new();
         for (key, space) in vector_spaces() {
@@ -68,10 +69,12 @@ impl Decoder {
             let width = Standardize::new(&seen, space, reduce)?.width();
             features.insert(key.to_string(), head("features", short, "pred", width)?);
         }
-        let images: Vec<_> = spaces.iter().filter(|(_, s)| s.is_image()).map(|(k, s)| (k.clone(), s.clone())).collect();
+        let mut images: Vec<_> =
+            spaces.iter().filter(|(_, s)| s.is_image()).map(|(k, s)| (k.clone(), s.clone())).collect();
+        images.sort_by_key(|(key, _)| config.images.iter().position(|name| name == key));
         let image = match images.is_empty() {
             true => None,
-            false => Some(ImageDecoder::new(&scope, config, &images, latent)?),
+            false => Some(ImageDecoder::new(&scope, config, &style, &images, latent)?),
         };
         Ok(Self { symlog: config.symlog, mlp, vectors, features, images, image })
     }
@@ -161,6 +164,10 @@ struct ImageDecoder {
     from_stoch: (Linear, Norm, Linear),
     norm: Norm,
     stages: Vec<(Conv2d, Norm)>,
+    /// Whether pixels are repeated before a convolution that grows its image; else the convolution itself grows it.
+    repeat: bool,
+    /// Whether the last convolution keeps the sides.
+    outer: bool,
     out: Conv2d,
 }
 
@@ -168,38 +175,45 @@ impl ImageDecoder {
     fn new(
         scope: &Scope,
         config: &DecSimpleConfig,
+        style: &Style,
         images: &[(String, Space)],
         latent: Latent,
     ) -> std::result::Result<Self, ParamError> {
         let depths: Vec<usize> = config.mults.iter().map(|m| m * config.depth).collect();
-        let (factor, depth) = (1 << depths.len(), depths[depths.len() - 1]);
+        let (factor, depth) = (config.factor(), depths[depths.len() - 1]);
         let sides = [images[0].1.shape[0] / factor, images[0].1.shape[1] / factor];
         if images.iter().any(|(_, s)| [s.shape[0], s.shape[1]] != sides.map(|m| m * factor)) {
             let message = format!("decoded images must share sides that are multiples of {factor}; got {images:?}");
             return Err(candle_core::Error::Msg(message).into());
         }
         let units = sides[0] * sides[1] * depth;
+        let step = if config.strided { Step::Double } else { Step::Same };
         let mut stages = vec![];
         let mut channels = depth;
         for i in (0..depths.len() - 1).rev() {
-            let conv = Conv2d::new(&scope.sub(&format!("conv{i}")), config.kernel, channels, depths[i], 1.0)?;
-            stages.push((conv, Norm::silu(&scope.sub(&format!("conv{i}norm")), depths[i])?));
+            let [conv, norm] = [format!("conv{i}"), format!("conv{i}norm")].map(|name| scope.sub(&name));
+            let conv = Conv2d::new(&conv, style, config.kernel, [channels, depths[i]], step, 1.0)?;
+            stages.push((conv, Norm::new(&norm, style, depths[i])?));
             channels = depths[i];
         }
         let outputs = images.iter().map(|(_, s)| s.shape[2]).sum();
+        let last = if config.outer { Step::Same } else { step };
+        let linear = |name: &str, inputs, outputs| Linear::new(&scope.sub(name), style, inputs, outputs, 1.0);
         Ok(Self {
             sides,
             depth,
             blocks: config.bspace,
-            from_deter: BlockLinear::new(&scope.sub("sp0"), latent.deter, units, config.bspace)?,
+            from_deter: BlockLinear::new(&scope.sub("sp0"), style, latent.deter, units, config.bspace)?,
             from_stoch: (
-                Linear::new(&scope.sub("sp1"), latent.stoch, 2 * config.units, 1.0)?,
-                Norm::silu(&scope.sub("sp1norm"), 2 * config.units)?,
-                Linear::new(&scope.sub("sp2"), 2 * config.units, units, 1.0)?,
+                linear("sp1", latent.stoch, 2 * config.units)?,
+                Norm::new(&scope.sub("sp1norm"), style, 2 * config.units)?,
+                linear("sp2", 2 * config.units, units)?,
             ),
-            norm: Norm::silu(&scope.sub("spnorm"), depth)?,
+            norm: Norm::new(&scope.sub("spnorm"), style, depth)?,
             stages,
-            out: Conv2d::new(&scope.sub("imgout"), config.kernel, channels, outputs, config.outscale)?,
+            repeat: !config.strided,
+            outer: config.outer,
+            out: Conv2d::new(&scope.sub("imgout"), style, config.kernel, [channels, outputs], last, config.outscale)?,
         })
     }
 
@@ -211,7 +225,9 @@ impl ImageDecoder {
         let (first, norm, second) = &self.from_stoch;
         let mixed = second.forward(&norm.forward(&first.forward(stoch)?)?)?.reshape((rows, h, w, self.depth))?;
         let x = self.norm.forward(&(spatial + mixed)?)?;
-        let stage = |x: Tensor, (conv, norm): &(Conv2d, Norm)| norm.forward(&conv.forward(&upsample2(&x)?)?);
-        self.out.forward(&upsample2(&self.stages.iter().try_fold(x, stage)?)?)
+        let grown = |x: Tensor, repeat: bool| if repeat { upsample2(&x) } else { Ok(x) };
+        let stage = |x: Tensor, (conv, norm): &(Conv2d, Norm)| norm.forward(&conv.forward(&grown(x, self.repeat)?)?);
+        let x = self.stages.iter().try_fold(x, stage)?;
+        self.out.forward(&grown(x, self.repeat && !self.outer)?)
     }
 }

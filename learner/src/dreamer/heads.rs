@@ -6,7 +6,7 @@ use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softmax, softplus};
 use shared::kernels::{read, row_loss};
-use shared::nn::{Linear, Mlp};
+use shared::nn::{Linear, Mlp, Style};
 use shared::params::{ParamError, Scope};
 
 /// A scalar as a categorical over symexp-spaced bins: reward and value.
@@ -20,8 +20,9 @@ impl Value {
     /// Modules below `scope` (`rew`, `val`, `slowval`).
     pub fn new(scope: &Scope, config: &HeadConfig, inputs: usize) -> std::result::Result<Self, ParamError> {
         let bins = TwoHot::new(config.bins.unwrap_or(255));
-        let mlp = Mlp::head(&scope.sub("mlp"), inputs, config.units, config.layers)?;
-        let head = Linear::new(&scope.sub("head").sub("logits"), mlp.width(), bins.count(), config.outscale)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let mlp = Mlp::head(&scope.sub("mlp"), &style, inputs, config.units, config.layers)?;
+        let head = Linear::new(&scope.sub("head").sub("logits"), &style, mlp.width(), bins.count(), config.outscale)?;
         Ok(Self { mlp, head, bins })
     }
 
@@ -60,8 +61,9 @@ pub struct Binary {
 impl Binary {
     /// Modules below `scope` (`con`).
     pub fn new(scope: &Scope, config: &HeadConfig, inputs: usize) -> std::result::Result<Self, ParamError> {
-        let mlp = Mlp::head(&scope.sub("mlp"), inputs, config.units, config.layers)?;
-        let head = Linear::new(&scope.sub("head").sub("logit"), mlp.width(), 1, config.outscale)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let mlp = Mlp::head(&scope.sub("mlp"), &style, inputs, config.units, config.layers)?;
+        let head = Linear::new(&scope.sub("head").sub("logit"), &style, mlp.width(), 1, config.outscale)?;
         Ok(Self { mlp, head })
     }
 

@@ -20,6 +20,7 @@ use super::{Context, Model, Normalize, Recon, Value};
 pub type Metrics = BTreeMap<String, f32>;
 
 /// Running normalisers.
+#[derive(Clone)]
 pub struct Normalizers {
     /// Of imagined returns.
     pub returns: Normalize,
@@ -27,6 +28,13 @@ pub struct Normalizers {
     pub values: Normalize,
     /// Of advantages.
     pub advantages: Normalize,
+}
+
+impl Normalizers {
+    /// Each with its official name.
+    pub fn named(&mut self) -> [(&'static str, &mut Normalize); 3] {
+        [("retnorm", &mut self.returns), ("valnorm", &mut self.values), ("advnorm", &mut self.advantages)]
+    }
 }
 
 /// A loss to descend, and what came with it.
@@ -95,7 +103,11 @@ impl Step<'_> {
             deter: last_steps(&observed.posterior.deter, k)?,
             stoch: last_steps(&observed.posterior.stoch, k)?,
         };
-        let rollout = imagine(acting, self.act, &starts, self.config.imag_length, draws)?;
+        let mut rollout = imagine(acting, self.act, &starts, self.config.imag_length, draws)?;
+        if self.config.ac_grads {
+            // The first state of each rollout is the posterior's; the later ones have no gradient in any case.
+            rollout.features = with_first(&starts.features()?, &rollout.features, self.config.imag_length + 1)?;
+        }
         let imagined = self.imagination_losses(&rollout, norms)?;
         losses.insert("policy".into(), imagined.policy);
         losses.insert("value".into(), imagined.value);
@@ -152,10 +164,10 @@ impl Step<'_> {
         let post = observed.logits.flatten(0, 1)?.flatten_from(1)?;
         let (p, q) = (values(&post)?, values(&prior)?);
         let free_nats = |kl: f32, grad: &mut [f32]| {
-            if kl < free {
+            if free > 0.0 && kl < free {
                 grad.fill(0.0);
             }
-            kl.max(free)
+            if free > 0.0 { kl.max(free) } else { kl }
         };
         let dyn_loss = row_loss(&prior, width, |n, row, grad| {
             free_nats(categorical::kl(&p[n * width..][..width], row, classes, mix, Side::Prior, grad), grad)
@@ -392,6 +404,13 @@ fn cumulative(cont: &[f32], length: usize, discount: f32) -> Vec<f32> {
 fn last_steps(x: &Tensor, k: usize) -> Result<Tensor> {
     let t = x.dim(1)?;
     x.narrow(1, t - k, k)?.contiguous()?.flatten(0, 1)
+}
+
+/// Rollouts [N * length, F] with `first` [N, F] as their first rows.
+fn with_first(first: &Tensor, rollouts: &Tensor, length: usize) -> Result<Tensor> {
+    let (rows, width) = first.dims2()?;
+    let rest = rollouts.reshape((rows, length, width))?.narrow(1, 1, length - 1)?;
+    Tensor::cat(&[&first.unsqueeze(1)?, &rest], 1)?.flatten(0, 1)
 }
 
 fn shaped(losses: BTreeMap<String, Tensor>, rows: usize) -> Result<BTreeMap<String, Tensor>> {

@@ -51,6 +51,20 @@ impl Normalize {
         })
     }
 
+    /// Running statistics by their official names, as far as this kind has them.
+    pub fn named(&mut self) -> Vec<(&'static str, &mut f32)> {
+        let Stats { low, high, corr } = &mut self.stats;
+        let mut named = match self.kind {
+            Kind::None => return vec![],
+            Kind::MeanStd => vec![("mean", low), ("sqrs", high)],
+            Kind::Percentiles => vec![("lo", low), ("hi", high)],
+        };
+        if self.debias {
+            named.push(("corr", corr));
+        }
+        named
+    }
+
     /// Take `values` into account, then return offset and scale.
     pub fn update(&mut self, values: &[f32]) -> (f32, f32) {
         let (low, high) = match self.kind {

@@ -123,7 +123,11 @@ impl Optimizer {
         let share = ((n - c.warmup) as f64 / (c.anneal.max(c.warmup + 1) - c.warmup) as f64).min(1.0);
         match c.schedule.as_str() {
             "linear" => c.lr * (1.0 - 0.9 * share),
-            "cosine" => c.lr * (0.1 + 0.9 * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())),
+            "cosine" => {
+                // The official code passes 0.1 * lr where the library expects a fraction of lr.
+                let least = 0.1 * c.lr;
+                c.lr * (least + (1.0 - least) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos()))
+            }
             _ => c.lr,
         }
     }
@@ -212,11 +216,9 @@ impl Slot {
             let g = g * clip;
             *v = beta2 * *v + rest2 * g * g;
             let mut u = g / ((*v * square_scale).sqrt() + eps);
-            if c.momentum {
-                *m = beta1 * *m + rest1 * u;
-                let ahead = if c.nesterov { beta1 * *m + rest1 * u } else { *m };
-                u = ahead * momentum_scale;
-            }
+            *m = beta1 * *m + rest1 * u;
+            let ahead = if c.nesterov { beta1 * *m + rest1 * u } else { *m };
+            u = ahead * momentum_scale;
             let change = lr * (u + decay * *p);
             update_squares += f64::from(change * change);
             *p -= change;

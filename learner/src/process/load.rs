@@ -67,7 +67,7 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
         trunk.remember(&args.run)?;
     }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
-    let mut warnings = Vec::new();
+    let mut warnings = config.agent.ignored();
     let (agent, rest) = restore(args, &config, &spaces, trunk.as_ref(), threads, &mut warnings)?;
     let forecast = forecast(&config, &spaces);
     tracing::info!("{forecast}");
@@ -102,7 +102,7 @@ fn restore(
         warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
     }
     let context = config.agent.replay_context;
-    let length = config.agent.batch_length + context;
+    let length = config.agent.sample_length();
     let Some(loaded) = checkpoints.latest()? else {
         let statistics = match trunk {
             Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
@@ -147,8 +147,7 @@ pub fn check_frozen(agent: &Agent, trunk: Option<&Trunk>, recorded: &BTreeMap<St
 
 fn limits(config: &Config) -> Limits {
     let agent = &config.agent;
-    let length = agent.batch_length + agent.replay_context;
-    Limits::new(config.run.train_ratio, agent.batch_size, length, agent.batch_length, config.actor.chunk)
+    Limits::new(config.run.train_ratio, agent.batch_size, agent.sample_length(), agent.batch_length, config.actor.chunk)
 }
 
 /// Memory of a full replay.
@@ -161,7 +160,7 @@ fn forecast(config: &Config, spaces: &RunSpaces) -> Forecast {
     let step: usize =
         spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + latents + flags + stamps;
     let streams = config.actor.count * config.actor.envs;
-    expected_bytes(&config.replay, step, streams, config.agent.batch_length + config.agent.replay_context)
+    expected_bytes(&config.replay, step, streams, config.agent.sample_length())
 }
 
 fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &Agent) -> Result<Welcome, RunError> {

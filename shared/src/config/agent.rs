@@ -39,8 +39,39 @@ pub struct AgentConfig {
     pub report_gradnorms: bool,
     pub batch_size: usize,
     pub batch_length: usize,
+    #[serde(default = "one")]
+    pub consec_train: usize,
     pub replay_context: usize,
     pub report_length: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl AgentConfig {
+    /// Steps of one sample from replay: `consec_train` batches that follow each other, with their context before.
+    pub fn sample_length(&self) -> usize {
+        self.consec_train * self.batch_length + self.replay_context
+    }
+
+    /// What is set here and has no effect, since the official code ignores it too: the numbers stay its numbers.
+    pub fn ignored(&self) -> Vec<String> {
+        let told = |key: &str, value: &dyn std::fmt::Display| {
+            format!("agent.{key} = {value} has no effect, as in the official DreamerV3")
+        };
+        let mut ignored = vec![];
+        if !self.opt.momentum {
+            ignored.push(told("opt.momentum", &self.opt.momentum));
+        }
+        if self.repl_loss.slowtar {
+            ignored.push(told("repl_loss.slowtar", &self.repl_loss.slowtar));
+        }
+        if self.policy.unimix != 0.01 {
+            ignored.push(told("policy.unimix", &self.policy.unimix));
+        }
+        ignored
+    }
 }
 
 /// Optimizer: AGC, RMS normalisation, momentum, decoupled weight decay, learning-rate schedule.
@@ -129,6 +160,13 @@ pub struct EncSimpleConfig {
     pub reduce: usize,
 }
 
+impl EncSimpleConfig {
+    /// By how much the convolutions shrink the sides of an image.
+    pub fn factor(&self) -> usize {
+        1 << (self.mults.len() - usize::from(self.outer))
+    }
+}
+
 /// Which decoder, with its options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,6 +198,17 @@ pub struct DecSimpleConfig {
     /// Whether recorded features are predicted; set from `vit.decode`.
     #[serde(skip)]
     pub features: bool,
+    /// Order of images on the channels that are drawn, where it is not alphabetical: that of the official environment's
+    /// spaces.
+    #[serde(skip)]
+    pub images: Vec<String>,
+}
+
+impl DecSimpleConfig {
+    /// By how much the convolutions grow the sides of an image.
+    pub fn factor(&self) -> usize {
+        1 << (self.mults.len() - usize::from(self.outer))
+    }
 }
 
 fn yes() -> bool {

@@ -2,13 +2,11 @@
 
 use regex::Regex;
 
+use crate::nn::Style;
+
 use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
 
 const TASKS: &[&str] = &["catch", "cartpole_swingup", "dummy"];
-const ACTS: &[&str] = &["silu"];
-const NORMS: &[&str] = &["rms"];
-const INITS: &[&str] = &["trunc_normal_in"];
-const OUTPUTS: &[&str] = &["symexp_twohot", "binary"];
 
 /// Problems found so far.
 #[derive(Default)]
@@ -88,15 +86,23 @@ impl Config {
         }
     }
 
-    /// Four halvings by the convolutions: what is left must be whole, and from 3 to 16 pixels wide.
+    /// What is left after the convolutions' halvings must be whole, and from 3 to 16 pixels wide.
     fn check_image(&self, p: &mut Problems) {
+        let (enc, dec) = (&self.agent.enc.simple, &self.agent.dec.simple);
+        if enc.mults.is_empty() || dec.mults.is_empty() {
+            return; // Named elsewhere.
+        }
         for side in self.env.size {
-            p.need(side.is_multiple_of(16) && (48..=256).contains(&side), || {
-                format!(
-                    "`env.size` has {side}, must be a multiple of 16 from 48 to 256 where convolutions read or draw images \
-                     (with `vit.weights` empty, or `vit.decode` image or both)"
-                )
-            });
+            for factor in [enc.factor(), dec.factor()] {
+                p.need(side.is_multiple_of(factor) && (3..=16).contains(&(side / factor)), || {
+                    format!(
+                        "`env.size` has {side}, must be a multiple of {factor} from {} to {} where convolutions read or \
+                         draw images (with `vit.weights` empty, or `vit.decode` image or both)",
+                        3 * factor,
+                        16 * factor
+                    )
+                });
+            }
         }
     }
 
@@ -110,6 +116,14 @@ impl Config {
             ("sync.credits", self.sync.credits),
             ("sync.publish_every", self.sync.publish_every as usize),
         ]);
+        p.one_of("sync.mode", &self.sync.mode, &["async", "lockstep"]);
+        p.need(!self.lockstep() || self.actor.count == 1, || {
+            format!(
+                "`sync.mode` is lockstep, which needs `actor.count` = 1 (it is {}): the order in which several actors' steps \
+                 arrive is a matter of chance",
+                self.actor.count
+            )
+        });
         let (lag, every) = (self.sync.max_lag_updates, self.sync.publish_every);
         p.need(lag == 0 || lag >= every, || {
             format!(
@@ -119,7 +133,7 @@ impl Config {
         });
         p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));
         p.between("sync.join_timeout", self.sync.join_timeout, 1.0, f64::MAX);
-        let sample = self.agent.batch_length + self.agent.replay_context;
+        let sample = self.agent.sample_length();
         p.need(self.replay.size >= sample, || {
             format!("`replay.size` is {}, must hold one sample of {sample} steps", self.replay.size)
         });
@@ -131,15 +145,10 @@ impl AgentConfig {
         p.positive(&[
             ("agent.batch_size", self.batch_size),
             ("agent.batch_length", self.batch_length),
+            ("agent.consec_train", self.consec_train),
             ("agent.imag_length", self.imag_length),
             ("agent.report_length", self.report_length),
         ]);
-        p.need(self.replay_context <= 1, || {
-            format!(
-                "`agent.replay_context` is {}, must be 0 or 1: latents are stored for one step",
-                self.replay_context
-            )
-        });
         p.need(self.imag_last <= self.batch_length, || {
             format!(
                 "`agent.imag_last` is {}, must be at most `agent.batch_length` ({})",
@@ -163,7 +172,10 @@ impl AgentConfig {
         for (loss, scale) in &self.loss_scales {
             p.between(&format!("agent.loss_scales.{loss}"), *scale, 0.0, f64::MAX);
         }
-        p.between("agent.slowvalue.rate", self.slowvalue.rate, 0.0, 1.0);
+        let rate = self.slowvalue.rate;
+        p.need(rate == 1.0 || (0.0..0.5).contains(&rate), || {
+            format!("`agent.slowvalue.rate` is {rate}, must be 1 or from 0 to below 0.5")
+        });
         p.positive(&[("agent.slowvalue.every", self.slowvalue.every as usize)]);
         p.between("agent.imag_loss.lam", self.imag_loss.lam, 0.0, 1.0);
         p.between("agent.repl_loss.lam", self.repl_loss.lam, 0.0, 1.0);
@@ -178,17 +190,28 @@ impl AgentConfig {
         p.between("agent.opt.beta2", opt.beta2, 0.0, 0.999_999_9);
         p.between("agent.opt.wd", opt.wd, 0.0, f64::MAX);
         p.regex("agent.opt.wdregex", &opt.wdregex);
-        p.one_of("agent.opt.schedule", &opt.schedule, &["const"]);
+        p.one_of("agent.opt.schedule", &opt.schedule, &["const", "linear", "cosine"]);
+        p.need(opt.schedule == "const" || opt.anneal > opt.warmup, || {
+            format!(
+                "`agent.opt.anneal` is {}, must be above `agent.opt.warmup` ({}) with a schedule other than const",
+                opt.anneal, opt.warmup
+            )
+        });
     }
 
     fn check_heads(&self, p: &mut Problems) {
-        for (name, head) in [("rewhead", &self.rewhead), ("conhead", &self.conhead), ("value", &self.value)] {
+        let heads = [
+            ("rewhead", &self.rewhead, "symexp_twohot"),
+            ("conhead", &self.conhead, "binary"),
+            ("value", &self.value, "symexp_twohot"),
+        ];
+        for (name, head, output) in heads {
             let key = |field: &str| format!("agent.{name}.{field}");
             shape(&format!("agent.{name}"), head.units, [&head.act, &head.norm, &head.winit], p);
-            p.one_of(&key("output"), &head.output, OUTPUTS);
+            p.one_of(&key("output"), &head.output, &[output]);
             let bins = head.bins.unwrap_or(0);
-            p.need(head.output != "symexp_twohot" || (bins % 2 == 1 && bins > 2), || {
-                format!("`{}` is {bins}, must be an odd number from 3: the bins mirror around 0", key("bins"))
+            p.need(head.output != "symexp_twohot" || bins > 2, || {
+                format!("`{}` is {bins}, must be at least 3", key("bins"))
             });
         }
         let policy = &self.policy;
@@ -205,9 +228,9 @@ impl AgentConfig {
 /// What every network part has: units, activation, normalisation, initialiser.
 fn shape(part: &str, units: usize, [act, norm, winit]: [&str; 3], p: &mut Problems) {
     p.need(units > 0, || format!("`{part}.units` is 0, must be at least 1"));
-    p.one_of(&format!("{part}.act"), act, ACTS);
-    p.one_of(&format!("{part}.norm"), norm, NORMS);
-    p.one_of(&format!("{part}.winit"), winit, INITS);
+    if let Err(error) = Style::new(act, norm, winit) {
+        p.0.push(format!("`{part}`: {error}"));
+    }
 }
 
 impl RssmConfig {
@@ -248,6 +271,7 @@ impl DecSimpleConfig {
         p.positive(&[("agent.dec.simple.depth", self.depth), ("agent.dec.simple.layers", self.layers)]);
         shape("agent.dec.simple", self.units, [&self.act, &self.norm, &self.winit], p);
         convolutions("agent.dec.simple", self.kernel, &self.mults, p);
+        p.positive(&[("agent.dec.simple.bspace", self.bspace)]);
         divisible("agent.dyn.rssm.deter", deter, "agent.dec.simple.bspace", self.bspace, p);
         let last = self.depth * self.mults.last().copied().unwrap_or(0);
         divisible("agent.dec.simple.depth times the last of mults", last, "agent.dec.simple.bspace", self.bspace, p);
@@ -256,8 +280,8 @@ impl DecSimpleConfig {
 
 fn convolutions(part: &str, kernel: usize, mults: &[usize], p: &mut Problems) {
     p.need(kernel % 2 == 1, || format!("`{part}.kernel` is {kernel}, must be odd"));
-    p.need(mults.len() == 4 && !mults.contains(&0), || {
-        format!("`{part}.mults` is {mults:?}, must be four numbers from 1: one for each of the four stages")
+    p.need(!mults.is_empty() && !mults.contains(&0), || {
+        format!("`{part}.mults` is {mults:?}, must be numbers from 1: one for each stage of convolutions")
     });
 }
 

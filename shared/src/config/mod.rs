@@ -33,6 +33,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether actor and learner wait for each other.
+    pub fn lockstep(&self) -> bool {
+        self.sync.mode == "lockstep"
+    }
+
     /// The agent's options with those that follow from the ViT's filled in.
     pub fn agent(&self) -> AgentConfig {
         let mut agent = self.agent.clone();
@@ -138,6 +143,8 @@ pub struct ReplayConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct SyncConfig {
+    /// `async`, or `lockstep`: actor and learner wait for each other, so that a run can be repeated bit for bit.
+    pub mode: String,
     /// Updates between two published snapshots.
     pub publish_every: u64,
     /// An actor waits rather than act on weights older than this many updates (0: never).
@@ -164,6 +171,8 @@ pub struct CheckpointConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct LogConfig {
+    /// Updates between two records in `metrics.jsonl` (0: by time).
+    pub updates: u64,
     /// Seconds between two records in `metrics.jsonl`.
     pub every: f64,
     /// Seconds between two heartbeat lines when the output is not a terminal.

@@ -9,6 +9,8 @@ pub const DEFAULTS: &str = include_str!("../../../configs/defaults.toml");
 pub const PRESETS: &[(&str, &str)] = &[
     ("quickstart", include_str!("../../../configs/quickstart.toml")),
     ("cartpole", include_str!("../../../configs/cartpole.toml")),
+    ("dmc_proprio", include_str!("../../../configs/dmc_proprio.toml")),
+    ("dmc_vision", include_str!("../../../configs/dmc_vision.toml")),
     ("dummy", include_str!("../../../configs/dummy.toml")),
     ("size1m", include_str!("../../../configs/size1m.toml")),
     ("size12m", include_str!("../../../configs/size12m.toml")),

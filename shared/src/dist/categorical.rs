@@ -1,7 +1,7 @@
 //! Categoricals: the grouped latents with unimix, and discrete actions.
 
+use crate::kernels::log_unimix;
 use crate::kernels::math::softmax;
-use crate::kernels::unimix;
 
 /// Which side of KL(post || prior) the gradient flows to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +16,19 @@ pub enum Side {
 /// gradient with respect to one side's raw logits.
 pub fn kl(post: &[f32], prior: &[f32], classes: usize, mix: f32, side: Side, grad: &mut [f32]) -> f32 {
     let mut total = 0.0;
-    let (mut p, mut q, mut h) = (vec![0.0; classes], vec![0.0; classes], vec![0.0; classes]);
+    let [mut p, mut q, mut h, mut log_p, mut log_q] = [(); 5].map(|()| vec![0.0; classes]);
     for ((post, prior), grad) in
         post.chunks_exact(classes).zip(prior.chunks_exact(classes)).zip(grad.chunks_exact_mut(classes))
     {
-        unimix(post, mix, &mut p);
-        unimix(prior, mix, &mut q);
+        log_unimix(post, mix, &mut p, &mut log_p);
+        log_unimix(prior, mix, &mut q, &mut log_q);
+        total += (0..classes).map(|i| p[i] * (log_p[i] - log_q[i])).sum::<f32>();
+        if side == Side::Prior && mix == 0.0 {
+            grad.iter_mut().zip(q.iter().zip(&p)).for_each(|(g, (q, p))| *g = q - p);
+            continue;
+        }
         for i in 0..classes {
-            let log_ratio = p[i].ln() - q[i].ln();
-            total += p[i] * log_ratio;
-            h[i] = if side == Side::Post { log_ratio } else { -p[i] / q[i] };
+            h[i] = if side == Side::Post { log_p[i] - log_q[i] } else { -p[i] / q[i] };
         }
         softmax(if side == Side::Post { post } else { prior }, grad);
         let dot: f32 = grad.iter().zip(&h).map(|(s, h)| s * h).sum();
@@ -36,10 +39,10 @@ pub fn kl(post: &[f32], prior: &[f32], classes: usize, mix: f32, side: Side, gra
 
 /// Entropy summed over groups of `classes` logits, mixed with `mix` of the uniform distribution.
 pub fn entropy(logits: &[f32], classes: usize, mix: f32) -> f32 {
-    let mut p = vec![0.0; classes];
+    let (mut p, mut log_p) = (vec![0.0; classes], vec![0.0; classes]);
     let group = |logits: &[f32]| {
-        unimix(logits, mix, &mut p);
-        -p.iter().map(|p| p * p.ln()).sum::<f32>()
+        log_unimix(logits, mix, &mut p, &mut log_p);
+        -p.iter().zip(&log_p).map(|(p, l)| p * l).sum::<f32>()
     };
     logits.chunks_exact(classes).map(group).sum()
 }

@@ -9,11 +9,11 @@ pub struct TwoHot {
 }
 
 impl TwoHot {
-    /// `count` bins (odd), from symexp(-20) to symexp(20).
+    /// `count` bins, from symexp(-20) to symexp(20); an even number of them has 0 twice in its middle.
     pub fn new(count: usize) -> Self {
-        let half = count / 2;
-        let negative = |i: usize| symexp((-20.0 + 20.0 * i as f64 / half as f64) as f32);
-        let mut bins: Vec<f32> = (0..=half).map(negative).collect();
+        let (half, steps) = (count / 2, (count - 1) / 2);
+        let negative = |i: usize| symexp((-20.0 + 20.0 * i as f64 / steps as f64) as f32);
+        let mut bins: Vec<f32> = (0..count - half).map(negative).collect();
         (0..half).rev().for_each(|i| bins.push(-negative(i)));
         Self { bins }
     }
@@ -27,9 +27,14 @@ impl TwoHot {
     pub fn mean(&self, logits: &[f32]) -> f32 {
         let mut probs = vec![0.0; self.count()];
         softmax(logits, &mut probs);
-        let half = self.count() / 2;
-        let pair = |i: usize| probs[half - i] * self.bins[half - i] + probs[half + i] * self.bins[half + i];
-        probs[half] * self.bins[half] + (1..=half).map(pair).sum::<f32>()
+        let (half, odd) = (self.count() / 2, self.count() % 2 == 1);
+        let upper = half + usize::from(odd);
+        let pair = |i: usize| {
+            let (below, above) = (half - 1 - i, upper + i);
+            probs[below] * self.bins[below] + probs[above] * self.bins[above]
+        };
+        let centre = if odd { probs[half] * self.bins[half] } else { 0.0 };
+        centre + (0..half).map(pair).sum::<f32>()
     }
 
     /// Adds `weight` * cross-entropy of the two-hot target `y` to the gradient of the logits, and returns it. `probs` and

@@ -10,7 +10,7 @@ use super::inputs::{self, Columns};
 use crate::config::EncSimpleConfig;
 use crate::env::{Space, Spaces};
 use crate::kernels::max_pool2;
-use crate::nn::{Conv2d, Mlp, Norm};
+use crate::nn::{Conv2d, Mlp, Norm, Step, Style};
 use crate::params::{ParamError, Scope};
 
 /// Observations as the encoder takes them, one row per step.
@@ -22,6 +22,13 @@ pub struct Inputs {
     image: Option<Tensor>,
 }
 
+/// One stage of the convolutions.
+struct Stage {
+    conv: Conv2d,
+    pooled: bool,
+    norm: Norm,
+}
+
 /// From observations to tokens.
 pub struct Encoder {
     vectors: Vec<(String, Space)>,
@@ -30,7 +37,7 @@ pub struct Encoder {
     mlp: Option<Mlp>,
     features: BTreeMap<String, Standardize>,
     adapter: Option<Mlp>,
-    stages: Vec<(Conv2d, Norm)>,
+    stages: Vec<Stage>,
     width: usize,
 }
 
@@ -47,13 +54,14 @@ impl Encoder {
             let scope = scope.sub("features").sub(key.trim_start_matches("vit/"));
             features.insert(key.to_string(), Standardize::new(&scope, space, config.reduce)?);
         }
+        let style = Style::new(&config.act, &config.norm, &config.winit)?;
         let stack = |name: &str, inputs: usize| match inputs {
             0 => Ok(None),
-            n => Mlp::stack(scope, name, n, config.units, config.layers).map(Some),
+            n => Mlp::stack(scope, &style, name, [n, config.units, config.layers]).map(Some),
         };
         let mlp = stack("mlp", vectors.iter().map(|(_, s)| s.width()).sum())?;
         let adapter = stack("adapter", features.values().map(Standardize::width).sum())?;
-        let (stages, image_width) = stages(scope, config, &images)?;
+        let (stages, image_width) = stages(scope, config, &style, &images)?;
         let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
         Ok(Self { vectors, images, symlog: config.symlog, mlp, features, adapter, stages, width })
     }
@@ -85,8 +93,11 @@ impl Encoder {
             outs.push(adapter.forward(&Tensor::cat(&parts, 1)?)?);
         }
         if let Some(image) = &inputs.image {
-            let pooled = |x: Tensor, (conv, norm): &(Conv2d, Norm)| norm.forward(&max_pool2(&conv.forward(&x)?)?);
-            outs.push(self.stages.iter().try_fold(image.clone(), pooled)?.reshape((inputs.rows, ()))?);
+            let stage = |x: Tensor, stage: &Stage| {
+                let x = stage.conv.forward(&x)?;
+                stage.norm.forward(&if stage.pooled { max_pool2(&x)? } else { x })
+            };
+            outs.push(self.stages.iter().try_fold(image.clone(), stage)?.reshape((inputs.rows, ()))?);
         }
         Tensor::cat(&outs, 1)
     }
@@ -104,26 +115,35 @@ impl Encoder {
     }
 }
 
-type Stages = (Vec<(Conv2d, Norm)>, usize);
-
+/// Stages with the width of what they give.
 fn stages(
     scope: &Scope,
     config: &EncSimpleConfig,
+    style: &Style,
     images: &[(String, Space)],
-) -> std::result::Result<Stages, ParamError> {
+) -> std::result::Result<(Vec<Stage>, usize), ParamError> {
     let Some((key, first)) = images.first() else { return Ok((vec![], 0)) };
-    let factor = 1 << config.mults.len();
+    let factor = config.factor();
     let sides = [first.shape[0], first.shape[1]];
     if sides.iter().any(|s| s % factor != 0 || !(3..=16).contains(&(s / factor))) {
         let message = format!("image `{key}` is {sides:?} pixels; sides must be {factor} times 3 to 16");
+        return Err(candle_core::Error::Msg(message).into());
+    }
+    if let Some((other, _)) = images.iter().find(|(_, s)| s.shape[..2] != first.shape[..2]) {
+        let message = format!("images `{key}` and `{other}` are encoded together and must have the same sides");
         return Err(candle_core::Error::Msg(message).into());
     }
     let mut channels = images.iter().map(|(_, s)| s.shape[2]).sum();
     let mut stages = vec![];
     for (i, mult) in config.mults.iter().enumerate() {
         let depth = config.depth * mult;
-        let conv = Conv2d::new(&scope.sub(&format!("cnn{i}")), config.kernel, channels, depth, 1.0)?;
-        stages.push((conv, Norm::silu(&scope.sub(&format!("cnn{i}norm")), depth)?));
+        let whole = config.outer && i == 0;
+        let step = if config.strided && !whole { Step::Half } else { Step::Same };
+        stages.push(Stage {
+            conv: Conv2d::new(&scope.sub(&format!("cnn{i}")), style, config.kernel, [channels, depth], step, 1.0)?,
+            pooled: !whole && !config.strided,
+            norm: Norm::new(&scope.sub(&format!("cnn{i}norm")), style, depth)?,
+        });
         channels = depth;
     }
     Ok((stages, channels * sides.iter().map(|s| s / factor).product::<usize>()))

@@ -6,7 +6,7 @@ use crate::array::Array;
 use crate::env::Space;
 use crate::kernels::math::{Strides, matmul};
 use crate::kernels::with_weight;
-use crate::params::{Init, ParamError, Scope, Weight};
+use crate::params::{Dist, Init, ParamError, Scope, Weight};
 
 /// (features - mean) projected on scaled principal components, or divided by the deviation. Frozen: its numbers come from
 /// calibration frames when a run is created.
@@ -34,7 +34,7 @@ impl Standardize {
             _ => scope.weight(
                 "components",
                 &[features, outputs],
-                Init::TruncNormal { fan_in: features, outscale: 1.0 },
+                Init::Fan { dist: Dist::TruncNormal, fan: features as f64, outscale: 1.0 },
             )?,
         };
         Ok(Self { mean, scale, patches, features, outputs })

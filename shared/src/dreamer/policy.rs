@@ -11,7 +11,7 @@ use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::{Space, Spaces};
 use crate::kernels::read;
-use crate::nn::{Linear, Mlp};
+use crate::nn::{Linear, Mlp, Style};
 use crate::params::{ParamError, Scope};
 
 /// Distribution over actions given features.
@@ -35,11 +35,13 @@ impl Policy {
         inputs: usize,
         actions: &Spaces,
     ) -> std::result::Result<Self, ParamError> {
-        let mlp = Mlp::head(&scope.sub("mlp"), inputs, config.units, config.layers)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let mlp = Mlp::head(&scope.sub("mlp"), &style, inputs, config.units, config.layers)?;
         let mut heads = BTreeMap::new();
         for (key, space) in actions {
             let scope = scope.sub("head").sub(key);
-            let linear = |name: &str, out: usize| Linear::new(&scope.sub(name), mlp.width(), out, config.outscale);
+            let linear =
+                |name: &str, out: usize| Linear::new(&scope.sub(name), &style, mlp.width(), out, config.outscale);
             let head = match space.is_discrete() {
                 true => Head::Categorical(linear("logits", space.width())?),
                 false => Head::Normal {

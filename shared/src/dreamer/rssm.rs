@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use crate::config::RssmConfig;
 use crate::dist::Draws;
 use crate::kernels::{gru, one_hot_sample};
-use crate::nn::{BlockLinear, Linear, Mlp, Norm};
+use crate::nn::{BlockLinear, Linear, Mlp, Norm, Style};
 use crate::params::{ParamError, Scope};
 
 /// deter [N, deter] and stoch [N, stoch, classes] (one-hot).
@@ -55,21 +55,22 @@ impl Rssm {
     /// Modules below `scope` (`dyn`) for actions of `actions` numbers and tokens of `tokens` numbers.
     pub fn new(scope: &Scope, c: &RssmConfig, actions: usize, tokens: usize) -> std::result::Result<Self, ParamError> {
         let latent = c.stoch * c.classes;
+        let style = Style::new(&c.act, &c.norm, &c.winit)?;
         let mut inputs = vec![];
         for (i, width) in [c.deter, latent, actions].into_iter().enumerate() {
-            let linear = Linear::new(&scope.sub(&format!("dynin{i}")), width, c.hidden, 1.0)?;
-            inputs.push((linear, Norm::silu(&scope.sub(&format!("dynin{i}norm")), c.hidden)?));
+            let linear = Linear::new(&scope.sub(&format!("dynin{i}")), &style, width, c.hidden, 1.0)?;
+            inputs.push((linear, Norm::new(&scope.sub(&format!("dynin{i}norm")), &style, c.hidden)?));
         }
         let mut hidden = vec![];
         for i in 0..c.dynlayers {
             let width = if i == 0 { c.deter + 3 * c.hidden * c.blocks } else { c.deter };
-            let linear = BlockLinear::new(&scope.sub(&format!("dynhid{i}")), width, c.deter, c.blocks)?;
-            hidden.push((linear, Norm::silu(&scope.sub(&format!("dynhid{i}norm")), c.deter)?));
+            let linear = BlockLinear::new(&scope.sub(&format!("dynhid{i}")), &style, width, c.deter, c.blocks)?;
+            hidden.push((linear, Norm::new(&scope.sub(&format!("dynhid{i}norm")), &style, c.deter)?));
         }
         let core = if c.dynlayers == 0 { c.deter + 3 * c.hidden * c.blocks } else { c.deter };
         let seen = if c.absolute { tokens } else { c.deter + tokens };
-        let posterior = Mlp::stack(scope, "obs", seen, c.hidden, c.obslayers)?;
-        let prior = Mlp::stack(scope, "prior", c.deter, c.hidden, c.imglayers)?;
+        let posterior = Mlp::stack(scope, &style, "obs", [seen, c.hidden, c.obslayers])?;
+        let prior = Mlp::stack(scope, &style, "prior", [c.deter, c.hidden, c.imglayers])?;
         Ok(Self {
             stoch: c.stoch,
             classes: c.classes,
@@ -78,10 +79,10 @@ impl Rssm {
             absolute: c.absolute,
             inputs,
             hidden,
-            gates: BlockLinear::new(&scope.sub("dyngru"), core, 3 * c.deter, c.blocks)?,
-            posterior_logits: Linear::new(&scope.sub("obslogit"), posterior.width(), latent, c.outscale)?,
+            gates: BlockLinear::new(&scope.sub("dyngru"), &style, core, 3 * c.deter, c.blocks)?,
+            posterior_logits: Linear::new(&scope.sub("obslogit"), &style, posterior.width(), latent, c.outscale)?,
             posterior,
-            prior_logits: Linear::new(&scope.sub("priorlogit"), prior.width(), latent, c.outscale)?,
+            prior_logits: Linear::new(&scope.sub("priorlogit"), &style, prior.width(), latent, c.outscale)?,
             prior,
         })
     }

@@ -1,4 +1,4 @@
-//! Convolution of NHWC images, stride 1, SAME padding, by unfolding one image at a time.
+//! Convolution of NHWC images, SAME padding, by unfolding one image at a time.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -8,25 +8,29 @@ use super::math::{Strides, matmul};
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
 
-/// x [N, H, W, in], `kernel` [k, k, in, out] with odd k, `bias` [out] -> [N, H, W, out] (cross-correlation).
-pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
+/// Images whose weight gradients are summed by one thread.
+const PART: usize = 32;
+
+/// x [N, H, W, in], `kernel` [k, k, in, out] with odd k, `bias` [out] -> [N, H', W', out] (cross-correlation). Sides are
+/// divided by `stride`, rounded up; where padding is odd, the larger part comes after the image.
+pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize) -> Result<Tensor> {
     let (n, h, w, inputs) = x.dims4()?;
     let [k, k2, kernel_in, outputs] = *kernel.shape() else { candle_core::bail!("conv2d: kernel must have four axes") };
     if k != k2 || k % 2 == 0 || kernel_in != inputs {
         candle_core::bail!("conv2d: kernel {:?} does not fit images {:?}", kernel.shape(), x.dims());
     }
-    let shape = Unfold { h, w, c: inputs, k };
-    let columns = shape.columns();
+    let shape = Unfold { h, w, c: inputs, k, stride };
+    let (columns, pixels) = (shape.columns(), shape.pixels());
     let (su, sw, sy) = (Strides::row_major(columns), Strides::row_major(outputs), Strides::row_major(outputs));
-    let mut y = with_weight(bias, |b| b.repeat(n * h * w))?;
+    let mut y = with_weight(bias, |b| b.repeat(n * pixels))?;
     read(x, |x| {
         with_weight(kernel, |kernel| {
-            let images = y.par_chunks_exact_mut(h * w * outputs).zip(x.par_chunks_exact(h * w * inputs));
+            let images = y.par_chunks_exact_mut(pixels * outputs).zip(x.par_chunks_exact(h * w * inputs));
             images.for_each_init(
-                || vec![0.0; h * w * columns],
+                || vec![0.0; pixels * columns],
                 |patches, (y, x)| {
                     shape.unfold(x, patches);
-                    matmul([h * w, columns, outputs], (patches, su), (kernel, sw), (y, sy), true);
+                    matmul([pixels, columns, outputs], (patches, su), (kernel, sw), (y, sy), true);
                 },
             );
         })
@@ -40,30 +44,40 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
         };
         Ok(vec![dx, Some(dw), Some(column_sums(dy, outputs))])
     };
-    record(&[Some(x.clone()), leaf(kernel), leaf(bias)], y, (n, h, w, outputs), Box::new(backward))
+    record(
+        &[Some(x.clone()), leaf(kernel), leaf(bias)],
+        y,
+        (n, h.div_ceil(stride), w.div_ceil(stride), outputs),
+        Box::new(backward),
+    )
 }
 
 fn weight_gradient(x: &[f32], dy: &[f32], shape: Unfold, outputs: usize) -> Vec<f32> {
-    let (pixels, columns) = (shape.h * shape.w, shape.columns());
+    let (pixels, columns) = (shape.pixels(), shape.columns());
     let (su, sy) = (Strides::row_major(columns), Strides::row_major(outputs));
-    let zero = || (vec![0.0; columns * outputs], vec![0.0; pixels * columns]);
-    let images = x.par_chunks_exact(pixels * shape.c).zip(dy.par_chunks_exact(pixels * outputs)).with_min_len(8);
-    let add = |(mut dw, mut patches): (Vec<f32>, Vec<f32>), (x, dy): (&[f32], &[f32])| {
-        shape.unfold(x, &mut patches);
-        matmul([columns, pixels, outputs], (&patches, su.transposed()), (dy, sy), (&mut dw, sy), true);
-        (dw, patches)
+    // Parts of a fixed number of images: the sum must not depend on how threads share the work.
+    let image = shape.h * shape.w * shape.c;
+    let parts = x.par_chunks(PART * image).zip(dy.par_chunks(PART * pixels * outputs));
+    let sum = |(x, dy): (&[f32], &[f32])| {
+        let (mut dw, mut patches) = (vec![0.0; columns * outputs], vec![0.0; pixels * columns]);
+        for (x, dy) in x.chunks_exact(image).zip(dy.chunks_exact(pixels * outputs)) {
+            shape.unfold(x, &mut patches);
+            matmul([columns, pixels, outputs], (&patches, su.transposed()), (dy, sy), (&mut dw, sy), true);
+        }
+        dw
     };
-    let parts: Vec<Vec<f32>> = images.fold(zero, add).map(|(dw, _)| dw).collect();
+    let parts: Vec<Vec<f32>> = parts.map(sum).collect();
     let mut total = vec![0.0; columns * outputs];
     parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
     total
 }
 
 fn input_gradient(kernel: &[f32], dy: &[f32], shape: Unfold, outputs: usize) -> Vec<f32> {
-    let (pixels, columns) = (shape.h * shape.w, shape.columns());
+    let (pixels, columns) = (shape.pixels(), shape.columns());
     let (su, sy) = (Strides::row_major(columns), Strides::row_major(outputs));
-    let mut dx = vec![0.0; dy.len() / outputs * shape.c];
-    let images = dx.par_chunks_exact_mut(pixels * shape.c).zip(dy.par_chunks_exact(pixels * outputs));
+    let size = shape.h * shape.w * shape.c;
+    let mut dx = vec![0.0; dy.len() / (pixels * outputs) * size];
+    let images = dx.par_chunks_exact_mut(size).zip(dy.par_chunks_exact(pixels * outputs));
     images.for_each_init(
         || vec![0.0; pixels * columns],
         |patches, (dx, dy)| {
@@ -74,18 +88,30 @@ fn input_gradient(kernel: &[f32], dy: &[f32], shape: Unfold, outputs: usize) -> 
     dx
 }
 
-/// How the patches around each pixel of an image [h, w, c] lie in a matrix [h * w, k * k * c].
+/// How the patches of an image [h, w, c] lie in a matrix [pixels, k * k * c].
 #[derive(Clone, Copy)]
 struct Unfold {
     h: usize,
     w: usize,
     c: usize,
     k: usize,
+    stride: usize,
 }
 
 impl Unfold {
     fn columns(self) -> usize {
         self.k * self.k * self.c
+    }
+
+    /// Pixels of the result.
+    fn pixels(self) -> usize {
+        self.h.div_ceil(self.stride) * self.w.div_ceil(self.stride)
+    }
+
+    /// Zeros before a side of this length.
+    fn padding(self, side: usize) -> usize {
+        let covered = (side.div_ceil(self.stride) - 1) * self.stride + self.k;
+        covered.saturating_sub(side) / 2
     }
 
     fn unfold(self, image: &[f32], patches: &mut [f32]) {
@@ -105,15 +131,17 @@ impl Unfold {
 
     /// Calls `f(run of the image, start in the matrix)` for every run of neighbouring pixels inside the image.
     fn each_run(self, mut f: impl FnMut(std::ops::Range<usize>, usize)) {
-        let Self { h, w, c, k } = self;
-        let pad = k / 2;
-        for (row, col) in (0..h).flat_map(|row| (0..w).map(move |col| (row, col))) {
-            let base = (row * w + col) * self.columns();
-            let (from, to) = (col.saturating_sub(pad), (col + k - pad).min(w));
+        let Self { h, w, c, k, stride } = self;
+        let (above, before) = (self.padding(h), self.padding(w));
+        let wide = w.div_ceil(stride);
+        for pixel in 0..self.pixels() {
+            let (row, col) = (pixel / wide * stride, pixel % wide * stride);
+            let base = pixel * self.columns();
+            let (from, to) = (col.saturating_sub(before), (col + k - before).min(w));
             for i in 0..k {
-                if let Some(source) = (row + i).checked_sub(pad).filter(|&r| r < h) {
-                    let pixels = (source * w + from) * c..(source * w + to) * c;
-                    f(pixels, base + (i * k + from + pad - col) * c);
+                if let Some(source) = (row + i).checked_sub(above).filter(|&r| r < h) {
+                    let run = (source * w + from) * c..(source * w + to) * c;
+                    f(run, base + (i * k + from + before - col) * c);
                 }
             }
         }

@@ -1,99 +1,154 @@
-//! RMS norm and activation in one pass.
+//! Any norm with any activation; the pair that the official configs use has a faster kernel, `rms_silu`.
+
+use std::f32::consts::{FRAC_2_PI, LN_2};
 
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
-use rayon::prelude::*;
 
-use super::math::{sigmoid, silu};
+use super::math::{sigmoid, softplus, tanh};
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
 
 /// Activation after a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Act {
-    /// None.
     Identity,
-    /// x * sigmoid(x).
     Silu,
+    /// In its approximation by tanh.
+    Gelu,
+    Relu,
+    /// Square of the rectified value.
+    Relu2,
+    Mish,
+    Elu,
+    Tanh,
+    Sigmoid,
+    Softplus,
 }
 
-const EPS: f32 = 1e-4;
-/// Rows of at least this many elements in all are spread over threads.
-const PARALLEL: usize = 1 << 16;
-
-/// act(x * rsqrt(mean(x^2) + 1e-4) * scale) over the last axis: x [.., C], `scale` [C]. No shift, no mean subtraction.
-pub fn norm_act(x: &Tensor, scale: &Weight, act: Act) -> Result<Tensor> {
-    let channels = scale.shape()[0];
-    if x.dims().last() != Some(&channels) {
-        candle_core::bail!("norm: input {:?} does not end in {channels}, the scale's width", x.dims());
+impl Act {
+    /// Value and slope at x.
+    pub fn at(self, x: f32) -> (f32, f32) {
+        match self {
+            Act::Identity => (x, 1.0),
+            Act::Silu => {
+                let s = sigmoid(x);
+                (x * s, s * (1.0 + x * (1.0 - s)))
+            }
+            Act::Gelu => {
+                let (a, b) = (FRAC_2_PI.sqrt(), 0.044_715);
+                let t = tanh(a * (x + b * x * x * x));
+                (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * a * (1.0 + 3.0 * b * x * x))
+            }
+            Act::Relu => (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 }),
+            Act::Relu2 => (x.max(0.0) * x.max(0.0), 2.0 * x.max(0.0)),
+            Act::Mish => {
+                let t = tanh(softplus(x));
+                (x * t, t + x * (1.0 - t * t) * sigmoid(x))
+            }
+            Act::Elu => (if x > 0.0 { x } else { x.exp_m1() }, if x > 0.0 { 1.0 } else { x.exp() }),
+            Act::Tanh => {
+                let t = tanh(x);
+                (t, 1.0 - t * t)
+            }
+            Act::Sigmoid => {
+                let s = sigmoid(x);
+                (s, s * (1.0 - s))
+            }
+            Act::Softplus => (if x == 0.0 { LN_2 } else { softplus(x) }, sigmoid(x)),
+        }
     }
+}
+
+/// Normalisation over the last axis; `eps` is added to the mean square or variance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum NormKind {
+    None,
+    /// x / rms(x) * scale.
+    Rms {
+        eps: f32,
+    },
+    /// (x - mean(x)) / deviation(x) * scale + shift.
+    Layer {
+        eps: f32,
+    },
+}
+
+impl NormKind {
+    /// What is subtracted from a row and what it is divided by.
+    fn of(self, x: &[f32]) -> (f32, f32) {
+        let count = x.len() as f32;
+        let square = x.iter().map(|v| v * v).sum::<f32>() / count;
+        match self {
+            NormKind::None => (0.0, 1.0),
+            NormKind::Rms { eps } => (0.0, 1.0 / (square + eps).sqrt()),
+            NormKind::Layer { eps } => {
+                let mean = x.iter().sum::<f32>() / count;
+                (mean, 1.0 / ((square - mean * mean).max(0.0) + eps).sqrt())
+            }
+        }
+    }
+}
+
+/// act(norm(x)) over the last axis: x [.., C], `scale` and `shift` [C], absent ones being 1 and 0.
+pub fn norm_act(
+    x: &Tensor,
+    kind: NormKind,
+    scale: Option<&Weight>,
+    shift: Option<&Weight>,
+    act: Act,
+) -> Result<Tensor> {
+    let channels = x.dims().last().copied().unwrap_or(1);
+    for weight in scale.iter().chain(&shift) {
+        if weight.shape() != [channels] {
+            candle_core::bail!("norm: input {:?} does not end in the width of {:?}", x.dims(), weight.shape());
+        }
+    }
+    let load = |weight: Option<&Weight>, default: f32| match weight {
+        Some(weight) => with_weight(weight, <[f32]>::to_vec),
+        None => Ok(vec![default; channels]),
+    };
+    let (s, b) = (load(scale, 1.0)?, load(shift, 0.0)?);
     let mut y = vec![0.0; x.elem_count()];
     read(x, |x| {
-        with_weight(scale, |s| {
-            let row = |(y, x): (&mut [f32], &[f32])| forward(x, s, act, y);
-            match x.len() < PARALLEL {
-                true => y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)).for_each(row),
-                false => y.par_chunks_exact_mut(channels).zip(x.par_chunks_exact(channels)).for_each(row),
-            }
-        })
-    })??;
-    let (input, weight) = (x.clone(), scale.clone());
+        for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            let (mean, r) = kind.of(x);
+            (0..channels).for_each(|i| y[i] = act.at((x[i] - mean) * (r * s[i]) + b[i]).0);
+        }
+    })?;
+    let input = x.clone();
     let backward = move |dy: &[f32]| {
-        let mut dx = vec![0.0; dy.len()];
-        let ds = read(&input, |x| with_weight(&weight, |s| backward(x, s, act, dy, &mut dx)))??;
-        Ok(vec![Some(dx), Some(ds)])
-    };
-    record(&[Some(x.clone()), leaf(scale)], y, x.dims(), Box::new(backward))
-}
-
-#[inline(always)]
-fn rms(x: &[f32]) -> f32 {
-    let sum: f32 = x.iter().map(|v| v * v).sum();
-    1.0 / (sum / x.len() as f32 + EPS).sqrt()
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn forward(x: &[f32], scale: &[f32], act: Act, y: &mut [f32]) {
-    let r = rms(x);
-    let terms = y.iter_mut().zip(x).zip(scale);
-    match act {
-        Act::Identity => terms.for_each(|((y, x), s)| *y = x * (r * s)),
-        Act::Silu => terms.for_each(|((y, x), s)| *y = silu(x * (r * s))),
-    }
-}
-
-/// Fills `dx`, returns the gradient of the scale.
-fn backward(x: &[f32], scale: &[f32], act: Act, dy: &[f32], dx: &mut [f32]) -> Vec<f32> {
-    let channels = scale.len();
-    let rows = (PARALLEL / channels).max(1) * channels;
-    let parts = x.par_chunks(rows).zip(dy.par_chunks(rows)).zip(dx.par_chunks_mut(rows));
-    let sums: Vec<Vec<f32>> = parts
-        .map(|((x, dy), dx)| {
-            let mut ds = vec![0.0; channels];
+        let (mut dx, mut ds, mut db) = (vec![0.0; dy.len()], vec![0.0; channels], vec![0.0; channels]);
+        read(&input, |x| {
             let rows = x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels));
-            rows.for_each(|((x, dy), dx)| backward_row(x, scale, act, dy, dx, &mut ds));
-            ds
-        })
-        .collect();
-    let mut total = vec![0.0; channels];
-    sums.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
-    total
+            rows.for_each(|((x, dy), dx)| backward_row(kind, act, [x, &s, &b, dy], [dx, &mut ds, &mut db]));
+        })?;
+        Ok(vec![Some(dx), Some(ds), Some(db)])
+    };
+    record(&[Some(x.clone()), scale.and_then(leaf), shift.and_then(leaf)], y, x.dims(), Box::new(backward))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn backward_row(x: &[f32], scale: &[f32], act: Act, dy: &[f32], dx: &mut [f32], ds: &mut [f32]) {
-    let r = rms(x);
-    // dx first holds the gradient of the normed, scaled value.
-    match act {
-        Act::Identity => dx.copy_from_slice(dy),
-        Act::Silu => dx.iter_mut().zip(x).zip(scale).zip(dy).for_each(|(((dx, x), s), dy)| {
-            let h = x * (r * s);
-            let sig = sigmoid(h);
-            *dx = dy * sig * (1.0 + h * (1.0 - sig));
-        }),
+fn backward_row(kind: NormKind, act: Act, [x, s, b, dy]: [&[f32]; 4], [dx, ds, db]: [&mut [f32]; 3]) {
+    let (mean, r) = kind.of(x);
+    let count = x.len() as f32;
+    let (mut sum, mut dot) = (0.0, 0.0);
+    for i in 0..x.len() {
+        let normed = (x[i] - mean) * r;
+        let dh = dy[i] * act.at(normed * s[i] + b[i]).1;
+        ds[i] += dh * normed;
+        db[i] += dh;
+        // Gradient of the normed value.
+        dx[i] = dh * s[i];
+        sum += dx[i];
+        dot += dx[i] * normed;
     }
-    ds.iter_mut().zip(dx.iter()).zip(x).for_each(|((ds, dh), x)| *ds += dh * x * r);
-    let dot: f32 = dx.iter().zip(x).zip(scale).map(|((dh, x), s)| dh * x * s).sum();
-    let shift = dot * r * r * r / x.len() as f32;
-    dx.iter_mut().zip(x).zip(scale).for_each(|((dx, x), s)| *dx = *dx * s * r - x * shift);
+    let (sum, dot) = match kind {
+        NormKind::None => (0.0, 0.0),
+        NormKind::Rms { .. } => (0.0, dot / count),
+        NormKind::Layer { .. } => (sum / count, dot / count),
+    };
+    for i in 0..x.len() {
+        dx[i] = r * (dx[i] - sum - (x[i] - mean) * r * dot);
+    }
 }

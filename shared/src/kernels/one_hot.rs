@@ -13,6 +13,18 @@ pub fn unimix(logits: &[f32], mix: f32, probs: &mut [f32]) {
     probs.iter_mut().for_each(|p| *p = (1.0 - mix) * *p + uniform);
 }
 
+/// Like [`unimix`], with logarithms into `logs`: finite even where a probability is too small for a float.
+#[inline]
+pub fn log_unimix(logits: &[f32], mix: f32, probs: &mut [f32], logs: &mut [f32]) {
+    if mix == 0.0 {
+        let log_sum = softmax(logits, probs);
+        logs.iter_mut().zip(logits).for_each(|(log, l)| *log = l - log_sum);
+    } else {
+        unimix(logits, mix, probs);
+        logs.iter_mut().zip(probs.iter()).for_each(|(log, p)| *log = p.ln());
+    }
+}
+
 /// One-hot samples of logits [.., C] by argmax of log-probability + Gumbel `noise` (as many numbers as logits). The gradient is
 /// that of the mixed probabilities (straight through).
 pub fn one_hot_sample(logits: &Tensor, mix: f32, noise: &[f32]) -> Result<Tensor> {
@@ -22,12 +34,12 @@ pub fn one_hot_sample(logits: &Tensor, mix: f32, noise: &[f32]) -> Result<Tensor
     }
     let mut sample = vec![0.0; noise.len()];
     read(logits, |logits| {
-        let mut probs = vec![0.0; classes];
+        let (mut probs, mut logs) = (vec![0.0; classes], vec![0.0; classes]);
         let groups =
             logits.chunks_exact(classes).zip(noise.chunks_exact(classes)).zip(sample.chunks_exact_mut(classes));
         for ((logits, noise), sample) in groups {
-            unimix(logits, mix, &mut probs);
-            sample[argmax(probs.iter().zip(noise).map(|(p, n)| p.ln() + n))] = 1.0;
+            log_unimix(logits, mix, &mut probs, &mut logs);
+            sample[argmax(logs.iter().zip(noise).map(|(l, n)| l + n))] = 1.0;
         }
     })?;
     let input = logits.clone();

@@ -1,4 +1,4 @@
-//! Halving and doubling of images.
+//! Halving and doubling of images: pooling, repeating, spreading.
 
 use candle_core::{Result, Tensor};
 
@@ -35,6 +35,23 @@ pub fn upsample2(x: &Tensor) -> Result<Tensor> {
         each_cell(n, 2 * h, 2 * w, c, |large, small| dx[small] += dy[large]);
         Ok(vec![Some(dx)])
     };
+    record(&[Some(x.clone())], y, (n, 2 * h, 2 * w, c), Box::new(backward))
+}
+
+/// Doubling of both sides of [N, H, W, C] where each pixel goes to the lower right of a 2x2 cell of zeros.
+pub fn spread2(x: &Tensor) -> Result<Tensor> {
+    let (n, h, w, c) = x.dims4()?;
+    // First element of each pixel in the large image, in the order of the small one.
+    let lower_right = move || {
+        let pixel = move |i: usize| (2 * (i / w) + 1) * 2 * w + 2 * (i % w) + 1;
+        (0..n * h * w).map(move |i| pixel(i) * c)
+    };
+    let mut y = vec![0.0; n * h * w * c * 4];
+    read(x, |x| {
+        lower_right().zip(x.chunks_exact(c)).for_each(|(at, pixel)| y[at..at + c].copy_from_slice(pixel));
+    })?;
+    let backward =
+        move |dy: &[f32]| Ok(vec![Some(lower_right().flat_map(|at| dy[at..at + c].iter().copied()).collect())]);
     record(&[Some(x.clone())], y, (n, 2 * h, 2 * w, c), Box::new(backward))
 }
 

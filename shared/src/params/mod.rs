@@ -26,7 +26,7 @@ mod weight;
 
 pub use error::ParamError;
 pub use frozen::{FrozenRecord, FrozenReport};
-pub use init::Init;
+pub use init::{Dist, Init};
 pub use layout::fingerprint;
 pub(crate) use layout::layout_hash;
 pub use phases::{Create, Phase, ReadOnly, Run};

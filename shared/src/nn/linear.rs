@@ -1,0 +1,64 @@
+//! Linear maps, whole and block-diagonal.
+
+use candle_core::{Result, Tensor};
+
+use super::Style;
+use crate::kernels;
+use crate::params::{Init, ParamError, Scope, Weight};
+
+/// Linear map of the last axis.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    kernel: Weight,
+    bias: Weight,
+}
+
+impl Linear {
+    /// `kernel` [inputs, outputs] and `bias` [outputs] of the scope.
+    pub fn new(
+        scope: &Scope,
+        style: &Style,
+        inputs: usize,
+        outputs: usize,
+        outscale: f64,
+    ) -> std::result::Result<Self, ParamError> {
+        Ok(Self {
+            kernel: scope.weight("kernel", &[inputs, outputs], style.kernel(inputs, outputs, outscale))?,
+            bias: scope.weight("bias", &[outputs], Init::Zeros)?,
+        })
+    }
+
+    /// [.., inputs] -> [.., outputs].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::linear(x, &self.kernel, &self.bias)
+    }
+}
+
+/// Block-diagonal linear map.
+#[derive(Clone, Debug)]
+pub struct BlockLinear {
+    kernel: Weight,
+    bias: Weight,
+}
+
+impl BlockLinear {
+    /// `kernel` [blocks, inputs/blocks, outputs/blocks] and `bias` [outputs]; the fans are those of the whole map.
+    pub fn new(
+        scope: &Scope,
+        style: &Style,
+        inputs: usize,
+        outputs: usize,
+        blocks: usize,
+    ) -> std::result::Result<Self, ParamError> {
+        let shape = [blocks, inputs / blocks, outputs / blocks];
+        Ok(Self {
+            kernel: scope.weight("kernel", &shape, style.kernel(inputs, outputs, 1.0))?,
+            bias: scope.weight("bias", &[outputs], Init::Zeros)?,
+        })
+    }
+
+    /// [N, inputs] -> [N, outputs], block-major.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::block_linear(x, &self.kernel, &self.bias)
+    }
+}
