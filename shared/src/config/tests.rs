@@ -122,10 +122,11 @@ fn unknown_and_broken_presets_are_named() {
 fn values_that_cannot_work_are_all_reported_with_their_keys() {
     let cases = [
         ("agent.dyn.rssm.deter=510", "agent.dyn.rssm.blocks"),
-        ("agent.policy.act=sigmoid", "agent.policy.act"),
+        ("agent.policy.act=sigmoids", "agent.policy"),
         ("vit.pool=max", "cls, mean, grid"),
         ("agent.batch_length=0", "agent.batch_length"),
-        ("agent.value.bins=4", "agent.value.bins"),
+        ("agent.value.bins=2", "agent.value.bins"),
+        ("sync.mode=lockstep", "actor.count"),
         ("agent.opt.lr=nan", "agent.opt.lr"),
         ("agent.opt.schedule=poly", "agent.opt.schedule"),
         ("run.freeze=['(']", "not a regular expression"),
