@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod child;
 mod eval;
 mod params;
@@ -29,6 +30,9 @@ enum Command {
     /// Weights of the frozen ViT.
     #[command(subcommand)]
     Vit(vit::Args),
+    /// Measure how long parts of Lucid take on this machine.
+    #[command(subcommand)]
+    Bench(bench::Args),
     /// A learner process; started by `train`.
     #[command(hide = true)]
     Learner(child::LearnerArgs),
@@ -44,6 +48,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
         Command::Vit(args) => vit::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Learner(args) => child::learner(args),
         Command::Actor(args) => child::actor(args),
     }
