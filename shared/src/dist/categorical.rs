@@ -20,8 +20,8 @@ pub fn kl(post: &[f32], prior: &[f32], classes: usize, mix: f32, side: Side, gra
     for ((post, prior), grad) in
         post.chunks_exact(classes).zip(prior.chunks_exact(classes)).zip(grad.chunks_exact_mut(classes))
     {
-        log_unimix(post, mix, &mut p, &mut log_p);
-        log_unimix(prior, mix, &mut q, &mut log_q);
+        log_unimix(post, classes, mix, &mut p, &mut log_p);
+        log_unimix(prior, classes, mix, &mut q, &mut log_q);
         total += (0..classes).map(|i| p[i] * (log_p[i] - log_q[i])).sum::<f32>();
         if side == Side::Prior && mix == 0.0 {
             grad.iter_mut().zip(q.iter().zip(&p)).for_each(|(g, (q, p))| *g = q - p);
@@ -39,12 +39,9 @@ pub fn kl(post: &[f32], prior: &[f32], classes: usize, mix: f32, side: Side, gra
 
 /// Entropy summed over groups of `classes` logits, mixed with `mix` of the uniform distribution.
 pub fn entropy(logits: &[f32], classes: usize, mix: f32) -> f32 {
-    let (mut p, mut log_p) = (vec![0.0; classes], vec![0.0; classes]);
-    let group = |logits: &[f32]| {
-        log_unimix(logits, mix, &mut p, &mut log_p);
-        -p.iter().zip(&log_p).map(|(p, l)| p * l).sum::<f32>()
-    };
-    logits.chunks_exact(classes).map(group).sum()
+    let (mut p, mut log_p) = (vec![0.0; logits.len()], vec![0.0; logits.len()]);
+    log_unimix(logits, classes, mix, &mut p, &mut log_p);
+    -p.iter().zip(&log_p).map(|(p, l)| p * l).sum::<f32>()
 }
 
 /// Log-probability of class `action` and entropy of one row of raw logits. Adds `to_logp` and `to_entropy` times their

@@ -25,6 +25,87 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits(((n as i32 + 127) << 23) as u32)
 }
 
+/// Natural logarithm of a positive normal number within 2 ulp, without branches so that loops over it vectorise.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let bits = x.to_bits();
+    let exponent = ((bits >> 23) as i32 - 126) as f32;
+    let mantissa = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000);
+    let low = mantissa < std::f32::consts::FRAC_1_SQRT_2;
+    let exponent = if low { exponent - 1.0 } else { exponent };
+    let m = if low { mantissa + mantissa - 1.0 } else { mantissa - 1.0 };
+    let z = m * m;
+    let p = 7.037_683_6e-2;
+    let p = p * m - 1.151_461e-1;
+    let p = p * m + 1.167_699_9e-1;
+    let p = p * m - 1.242_014_1e-1;
+    let p = p * m + 1.424_932_3e-1;
+    let p = p * m - 1.666_805_8e-1;
+    let p = p * m + 2.000_071_5e-1;
+    let p = p * m - 2.499_999_4e-1;
+    let p = p * m + 3.333_333e-1;
+    let tail = m * z * p + LN2_LOW * exponent - 0.5 * z;
+    m + tail + LN2_HIGH * exponent
+}
+
+/// Lanes of a sum: as wide as the widest registers, so that sums vectorise, and the same everywhere, so that they do not depend
+/// on the processor.
+const LANES: usize = 16;
+
+/// Sum of `f` over a slice.
+#[inline(always)]
+pub fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += f(chunk[i]);
+        }
+    }
+    total(lanes) + rest.iter().map(|x| f(*x)).sum::<f32>()
+}
+
+/// Sum of `f` over pairs of two slices of one length.
+#[inline(always)]
+pub fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for i in 0..LANES {
+            lanes[i] += f(x[i], y[i]);
+        }
+    }
+    total(lanes) + x_rest.iter().zip(y_rest).map(|(x, y)| f(*x, *y)).sum::<f32>()
+}
+
+/// Largest value of a slice.
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    let mut lanes = lanes;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
 /// 1 / (1 + e^-x).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -70,15 +151,12 @@ pub fn symexp(x: f32) -> f32 {
 /// Softmax of a row into `out`; returns log(sum(e^x)).
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn softmax(row: &[f32], out: &mut [f32]) -> f32 {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for (o, &x) in out.iter_mut().zip(row) {
-        *o = exp(x - max);
-        sum += *o;
-    }
-    let scale = 1.0 / sum;
+    let top = max(row);
+    out.iter_mut().zip(row).for_each(|(o, &x)| *o = exp(x - top));
+    let all = sum(out, |x| x);
+    let scale = 1.0 / all;
     out.iter_mut().for_each(|o| *o *= scale);
-    max + sum.ln()
+    top + all.ln()
 }
 
 /// A matrix in a slice: element (i, j) lies at `i * rows + j * cols`.
@@ -134,6 +212,22 @@ mod tests {
             let x = i as f32 * 0.01;
             assert!((exp(x) / x.exp() - 1.0).abs() < 3e-7, "exp({x})");
         }
+    }
+
+    #[test]
+    fn ln_matches_the_library() {
+        for i in 1..200_000u32 {
+            let x = f32::from_bits(0x0080_0000 + i * 10_000);
+            let (found, exact) = (f64::from(ln(x)), f64::from(x).ln());
+            assert!((found - exact).abs() <= 2e-7 * exact.abs().max(0.5), "ln({x})");
+        }
+    }
+
+    #[test]
+    fn sums_and_maxima_take_every_element() {
+        let x: Vec<f32> = (0..37).map(|i| ((i * 7) % 37) as f32).collect();
+        assert_eq!((sum(&x, |x| 2.0 * x), sum2(&x, &x, |a, b| a - b), max(&x)), (1332.0, 0.0, 36.0));
+        assert_eq!(max(&x[..3]), 14.0);
     }
 
     #[test]

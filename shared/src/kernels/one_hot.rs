@@ -1,27 +1,47 @@
 //! Sampling of the categorical latents: unimix, Gumbel argmax, straight-through gradient.
 
 use candle_core::{Result, Tensor};
+use multiversion::multiversion;
 
-use super::math::softmax;
+use super::math::{exp, ln, softmax};
 use super::record::{read, record};
 
-/// Probabilities of one group of logits, mixed with `mix` of the uniform distribution, into `probs`.
-#[inline]
-pub fn unimix(logits: &[f32], mix: f32, probs: &mut [f32]) {
-    softmax(logits, probs);
-    let uniform = mix / logits.len() as f32;
-    probs.iter_mut().for_each(|p| *p = (1.0 - mix) * *p + uniform);
+/// Probabilities of groups of `classes` logits, each group mixed with `mix` of the uniform distribution, and their
+/// logarithms: finite even where a probability without a mix is too small for a float.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub fn log_unimix(logits: &[f32], classes: usize, mix: f32, probs: &mut [f32], logs: &mut [f32]) {
+    // `logs` first holds logits less the largest of their group.
+    match classes {
+        4 => shift::<4>(logits, logs),
+        16 => shift::<16>(logits, logs),
+        32 => shift::<32>(logits, logs),
+        _ => logits.chunks_exact(classes).zip(logs.chunks_exact_mut(classes)).for_each(|(x, y)| {
+            let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x - top);
+        }),
+    }
+    probs.iter_mut().zip(logs.iter()).for_each(|(p, x)| *p = exp(*x));
+    let uniform = mix / classes as f32;
+    for (probs, logs) in probs.chunks_exact_mut(classes).zip(logs.chunks_exact_mut(classes)) {
+        let all: f32 = probs.iter().sum();
+        let scale = (1.0 - mix) / all;
+        probs.iter_mut().for_each(|p| *p = *p * scale + uniform);
+        if mix == 0.0 {
+            let log_sum = ln(all);
+            logs.iter_mut().for_each(|x| *x -= log_sum);
+        }
+    }
+    if mix != 0.0 {
+        logs.iter_mut().zip(probs.iter()).for_each(|(x, p)| *x = ln(*p));
+    }
 }
 
-/// Like [`unimix`], with logarithms into `logs`: finite even where a probability is too small for a float.
-#[inline]
-pub fn log_unimix(logits: &[f32], mix: f32, probs: &mut [f32], logs: &mut [f32]) {
-    if mix == 0.0 {
-        let log_sum = softmax(logits, probs);
-        logs.iter_mut().zip(logits).for_each(|(log, l)| *log = l - log_sum);
-    } else {
-        unimix(logits, mix, probs);
-        logs.iter_mut().zip(probs.iter()).for_each(|(log, p)| *log = p.ln());
+/// Logits less the largest of their group of C.
+#[inline(always)]
+fn shift<const C: usize>(logits: &[f32], shifted: &mut [f32]) {
+    for (x, y) in logits.as_chunks::<C>().0.iter().zip(shifted.as_chunks_mut::<C>().0) {
+        let top = x.iter().copied().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+        (0..C).for_each(|i| y[i] = x[i] - top);
     }
 }
 
@@ -34,13 +54,10 @@ pub fn one_hot_sample(logits: &Tensor, mix: f32, noise: &[f32]) -> Result<Tensor
     }
     let mut sample = vec![0.0; noise.len()];
     read(logits, |logits| {
-        let (mut probs, mut logs) = (vec![0.0; classes], vec![0.0; classes]);
-        let groups =
-            logits.chunks_exact(classes).zip(noise.chunks_exact(classes)).zip(sample.chunks_exact_mut(classes));
-        for ((logits, noise), sample) in groups {
-            log_unimix(logits, mix, &mut probs, &mut logs);
-            sample[argmax(logs.iter().zip(noise).map(|(l, n)| l + n))] = 1.0;
-        }
+        let (mut probs, mut logs) = (vec![0.0; noise.len()], vec![0.0; noise.len()]);
+        log_unimix(logits, classes, mix, &mut probs, &mut logs);
+        let groups = logs.chunks_exact(classes).zip(noise.chunks_exact(classes)).zip(sample.chunks_exact_mut(classes));
+        groups.for_each(|((logs, noise), sample)| sample[argmax(logs.iter().zip(noise).map(|(l, n)| l + n))] = 1.0);
     })?;
     let input = logits.clone();
     let backward = move |dy: &[f32]| {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::{sigmoid, silu};
+use super::math::{sigmoid, silu, sum, sum2};
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
 
@@ -38,8 +38,7 @@ pub fn rms_silu(x: &Tensor, scale: &Weight, eps: f32) -> Result<Tensor> {
 
 #[inline(always)]
 fn rms(x: &[f32], eps: f32) -> f32 {
-    let sum: f32 = x.iter().map(|v| v * v).sum();
-    1.0 / (sum / x.len() as f32 + eps).sqrt()
+    1.0 / (sum(x, |v| v * v) / x.len() as f32 + eps).sqrt()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
@@ -77,7 +76,7 @@ fn backward_row(x: &[f32], scale: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], 
         *dx = dy * sig * (1.0 + h * (1.0 - sig));
     });
     ds.iter_mut().zip(dx.iter()).zip(x).for_each(|((ds, dh), x)| *ds += dh * x * r);
-    let dot: f32 = dx.iter().zip(x).zip(scale).map(|((dh, x), s)| dh * x * s).sum();
-    let shift = dot * r * r * r / x.len() as f32;
-    dx.iter_mut().zip(x).zip(scale).for_each(|((dx, x), s)| *dx = *dx * s * r - x * shift);
+    dx.iter_mut().zip(scale).for_each(|(dx, s)| *dx *= s);
+    let shift = sum2(dx, x, |dh, x| dh * x) * r * r * r / x.len() as f32;
+    dx.iter_mut().zip(x).for_each(|(dx, x)| *dx = *dx * r - x * shift);
 }
