@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softmax, softplus};
-use shared::kernels::{read, row_loss};
+use shared::kernels::{no_grad, read, row_loss};
 use shared::nn::{Linear, Mlp, Style};
 use shared::params::{ParamError, Scope};
 
@@ -29,6 +29,17 @@ impl Value {
     /// Logits [N, bins] of features [N, F].
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.mlp.forward(features)?)
+    }
+
+    /// Means [N] of features [N, F], without gradient.
+    pub fn evaluate(&self, features: &Tensor) -> Result<Vec<f32>> {
+        match self.mlp.stack()? {
+            Some(stack) => {
+                let stack = stack.then(self.head.dense()?);
+                read(features, |x| stack.map_rows(x, x.len() / rows(features), |logits| self.bins.mean(logits)))
+            }
+            None => no_grad(|| self.means(&self.logits(features)?)),
+        }
     }
 
     /// Means [N] of logits.
@@ -72,9 +83,15 @@ impl Binary {
         self.head.forward(&self.mlp.forward(features)?)
     }
 
-    /// Probabilities [N] of logits.
-    pub fn probs(&self, logits: &Tensor) -> Result<Vec<f32>> {
-        read(logits, |x| x.iter().map(|&z| sigmoid(z)).collect())
+    /// Probabilities [N] of features [N, F], without gradient.
+    pub fn evaluate(&self, features: &Tensor) -> Result<Vec<f32>> {
+        match self.mlp.stack()? {
+            Some(stack) => {
+                let stack = stack.then(self.head.dense()?);
+                read(features, |x| stack.map_rows(x, x.len() / rows(features), |logit| sigmoid(logit[0])))
+            }
+            None => no_grad(|| read(&self.logits(features)?, |x| x.iter().map(|&z| sigmoid(z)).collect())),
+        }
     }
 
     /// Cross-entropy to soft targets [N].
@@ -84,4 +101,8 @@ impl Binary {
             softplus(row[0]) - targets[n] * row[0]
         })
     }
+}
+
+fn rows(features: &Tensor) -> usize {
+    features.dims().first().copied().unwrap_or(1).max(1)
 }

@@ -10,7 +10,7 @@ use shared::dist::normal::Bounded;
 use shared::dreamer::State;
 use shared::dreamer::inputs::{self, Columns, column};
 use shared::env::{Space, Spaces};
-use shared::kernels::{no_grad, read, row_loss};
+use shared::kernels::{read, row_loss};
 
 use super::imagine::{Rollout, imagine};
 use super::returns::{Episode, lambda_return};
@@ -194,11 +194,11 @@ impl Step<'_> {
         let c = self.config;
         let length = c.imag_length + 1;
         let x = &rollout.features;
-        let reward = no_grad(|| self.model.reward.means(&self.model.reward.logits(x)?))?;
-        let cont = no_grad(|| self.model.cont.probs(&self.model.cont.logits(x)?))?;
+        let reward = self.model.reward.evaluate(x)?;
+        let cont = self.model.cont.evaluate(x)?;
         let logits = self.model.value.logits(x)?;
         let (offset, scale) = norms.values.offset_scale();
-        let raw_slow = no_grad(|| self.slow.means(&self.slow.logits(x)?))?;
+        let raw_slow = self.slow.evaluate(x)?;
         let value: Vec<f32> = self.model.value.means(&logits)?.iter().map(|v| v * scale + offset).collect();
         let slow: Vec<f32> = raw_slow.iter().map(|v| v * scale + offset).collect();
         let target = if c.imag_loss.slowtar { &slow } else { &value };
@@ -320,7 +320,7 @@ impl Step<'_> {
         };
         let (last, term, reward) = (tail("is_last")?, tail("is_terminal")?, tail("reward")?);
         let logits = self.model.value.logits(&features)?;
-        let slow = no_grad(|| self.slow.means(&self.slow.logits(&features.detach())?))?;
+        let slow = self.slow.evaluate(&features)?;
         let discount = 1.0 - 1.0 / c.horizon as f32;
         let episode = Episode { last: &last, term: &term, reward: &reward, boot };
         let returns = lambda_return(&episode, k, discount, c.repl_loss.lam as f32);

@@ -57,7 +57,7 @@ impl Encoder {
         let style = Style::new(&config.act, &config.norm, &config.winit)?;
         let stack = |name: &str, inputs: usize| match inputs {
             0 => Ok(None),
-            n => Mlp::stack(scope, &style, name, [n, config.units, config.layers]).map(Some),
+            n => Mlp::named(scope, &style, name, [n, config.units, config.layers]).map(Some),
         };
         let mlp = stack("mlp", vectors.iter().map(|(_, s)| s.width()).sum())?;
         let adapter = stack("adapter", features.values().map(Standardize::width).sum())?;

@@ -81,7 +81,17 @@ pub fn vectors(spaces: &[(&str, &Space)], columns: &Columns, rows: usize, squash
 pub fn actions(spaces: &Spaces, columns: &Columns, rows: usize) -> Result<Tensor> {
     let mut sorted: Vec<(&str, &Space)> = spaces.iter().map(|(k, s)| (k.as_str(), s)).collect();
     sorted.sort_by_key(|(k, _)| *k);
-    concat(&sorted, columns, rows, |x| x / x.abs().max(1.0))
+    concat(&sorted, columns, rows, shrink)
+}
+
+/// Magnitudes above 1 to 1.
+fn shrink(x: f32) -> f32 {
+    x / x.abs().max(1.0)
+}
+
+/// One action as the RSSM takes it, into `out` [width of the space], which holds zeros.
+pub fn embed_action(action: &[f32], space: &Space, out: &mut [f32]) {
+    fill(action, space, out, &shrink);
 }
 
 /// A flag column as floats, [rows, 1]; `invert` gives 1 where the flag is false.

@@ -5,10 +5,12 @@ mod encoder;
 mod features;
 pub mod inputs;
 mod policy;
+mod rollout;
 mod rssm;
 
 pub use acting::{Acted, Acting, Carry, to_array};
 pub use encoder::{Encoder, Inputs};
 pub use features::Standardize;
 pub use policy::Policy;
+pub use rollout::{PackedPolicy, PackedRssm, RolloutScratch};
 pub use rssm::{Rssm, State};

@@ -17,12 +17,13 @@ use crate::params::{ParamError, Scope};
 /// Distribution over actions given features.
 pub struct Policy {
     mlp: Mlp,
-    heads: BTreeMap<String, (Space, Head)>,
+    heads: BTreeMap<String, (Space, PolicyHead)>,
     /// Bounds of the deviation of continuous actions.
     pub bounds: Bounded,
 }
 
-enum Head {
+/// Layers of one action key.
+pub(super) enum PolicyHead {
     Categorical(Linear),
     Normal { mean: Linear, stddev: Linear },
 }
@@ -43,8 +44,8 @@ impl Policy {
             let linear =
                 |name: &str, out: usize| Linear::new(&scope.sub(name), &style, mlp.width(), out, config.outscale);
             let head = match space.is_discrete() {
-                true => Head::Categorical(linear("logits", space.width())?),
-                false => Head::Normal {
+                true => PolicyHead::Categorical(linear("logits", space.width())?),
+                false => PolicyHead::Normal {
                     mean: linear("mean", space.elements())?,
                     stddev: linear("stddev", space.elements())?,
                 },
@@ -58,10 +59,10 @@ impl Policy {
     /// Raw outputs by key for features [N, F]: logits [N, elements * classes], or [means | deviations] [N, 2 * elements].
     pub fn forward(&self, features: &Tensor) -> Result<BTreeMap<String, Tensor>> {
         let x = self.mlp.forward(features)?;
-        let raw = |(key, (_, head)): (&String, &(Space, Head))| {
+        let raw = |(key, (_, head)): (&String, &(Space, PolicyHead))| {
             let raw = match head {
-                Head::Categorical(logits) => logits.forward(&x)?,
-                Head::Normal { mean, stddev } => Tensor::cat(&[mean.forward(&x)?, stddev.forward(&x)?], 1)?,
+                PolicyHead::Categorical(logits) => logits.forward(&x)?,
+                PolicyHead::Normal { mean, stddev } => Tensor::cat(&[mean.forward(&x)?, stddev.forward(&x)?], 1)?,
             };
             Ok((key.clone(), raw))
         };
@@ -81,6 +82,15 @@ impl Policy {
             actions.insert(key.clone(), action);
         }
         Ok(actions)
+    }
+
+    pub(super) fn mlp(&self) -> &Mlp {
+        &self.mlp
+    }
+
+    /// Space and layers of each action key, sorted by key.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&Space, &PolicyHead)> {
+        self.heads.values().map(|(space, head)| (space, head))
     }
 
     fn normal(&self, raw: &[f32], dims: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {

@@ -35,6 +35,17 @@ impl State {
     }
 }
 
+/// Layers and numbers of an RSSM that a packed copy is made from.
+pub(super) struct Parts<'a> {
+    pub stoch: usize,
+    pub classes: usize,
+    pub unimix: f32,
+    pub inputs: &'a [(Linear, Norm); 3],
+    pub hidden: &'a [(BlockLinear, Norm)],
+    pub gates: &'a BlockLinear,
+    pub prior: (&'a Mlp, &'a Linear),
+}
+
 /// The dynamics: recurrent core, posterior, prior.
 pub struct Rssm {
     stoch: usize,
@@ -42,7 +53,7 @@ pub struct Rssm {
     blocks: usize,
     unimix: f32,
     absolute: bool,
-    inputs: Vec<(Linear, Norm)>,
+    inputs: [(Linear, Norm); 3],
     hidden: Vec<(BlockLinear, Norm)>,
     gates: BlockLinear,
     posterior: Mlp,
@@ -56,11 +67,11 @@ impl Rssm {
     pub fn new(scope: &Scope, c: &RssmConfig, actions: usize, tokens: usize) -> std::result::Result<Self, ParamError> {
         let latent = c.stoch * c.classes;
         let style = Style::new(&c.act, &c.norm, &c.winit)?;
-        let mut inputs = vec![];
-        for (i, width) in [c.deter, latent, actions].into_iter().enumerate() {
+        let input = |i: usize, width: usize| -> std::result::Result<_, ParamError> {
             let linear = Linear::new(&scope.sub(&format!("dynin{i}")), &style, width, c.hidden, 1.0)?;
-            inputs.push((linear, Norm::new(&scope.sub(&format!("dynin{i}norm")), &style, c.hidden)?));
-        }
+            Ok((linear, Norm::new(&scope.sub(&format!("dynin{i}norm")), &style, c.hidden)?))
+        };
+        let inputs = [input(0, c.deter)?, input(1, latent)?, input(2, actions)?];
         let mut hidden = vec![];
         for i in 0..c.dynlayers {
             let width = if i == 0 { c.deter + 3 * c.hidden * c.blocks } else { c.deter };
@@ -69,8 +80,8 @@ impl Rssm {
         }
         let core = if c.dynlayers == 0 { c.deter + 3 * c.hidden * c.blocks } else { c.deter };
         let seen = if c.absolute { tokens } else { c.deter + tokens };
-        let posterior = Mlp::stack(scope, &style, "obs", [seen, c.hidden, c.obslayers])?;
-        let prior = Mlp::stack(scope, &style, "prior", [c.deter, c.hidden, c.imglayers])?;
+        let posterior = Mlp::named(scope, &style, "obs", [seen, c.hidden, c.obslayers])?;
+        let prior = Mlp::named(scope, &style, "prior", [c.deter, c.hidden, c.imglayers])?;
         Ok(Self {
             stoch: c.stoch,
             classes: c.classes,
@@ -85,6 +96,18 @@ impl Rssm {
             prior_logits: Linear::new(&scope.sub("priorlogit"), &style, prior.width(), latent, c.outscale)?,
             prior,
         })
+    }
+
+    pub(super) fn parts(&self) -> Parts<'_> {
+        Parts {
+            stoch: self.stoch,
+            classes: self.classes,
+            unimix: self.unimix,
+            inputs: &self.inputs,
+            hidden: &self.hidden,
+            gates: &self.gates,
+            prior: (&self.prior, &self.prior_logits),
+        }
     }
 
     /// One observed step: the state masked where an episode begins (`keep` [N, 1] is 0), the embedded action [N, A] already

@@ -41,6 +41,11 @@ pub fn gru(gates: &Tensor, deter: &Tensor, blocks: usize) -> Result<Tensor> {
     record(&[Some(gates.clone()), Some(deter.clone())], next, (rows, width), Box::new(backward))
 }
 
+/// [`gru`] of one row without gradient, in blocks of `size`: gates [3D], deter [D] -> next [D].
+pub fn gru_step(gates: &[f32], deter: &[f32], size: usize, next: &mut [f32]) {
+    forward(gates, deter, size, next);
+}
+
 /// Fewer rows than this stay on one thread.
 const MIN_ROWS: usize = 64;
 

@@ -18,10 +18,11 @@ mod pool;
 mod record;
 mod rms_silu;
 mod row_loss;
+pub mod stack;
 
 pub use block_linear::block_linear;
 pub use conv::conv2d;
-pub use gru::gru;
+pub use gru::{gru, gru_step};
 pub use linear::linear;
 pub use norm_act::{Act, NormKind, norm_act};
 pub(crate) use one_hot::argmax;
@@ -29,4 +30,5 @@ pub use one_hot::{log_unimix, one_hot_sample};
 pub use pool::{max_pool2, spread2, upsample2};
 pub use record::{no_grad, read, with_weight};
 pub use rms_silu::rms_silu;
+pub(crate) use rms_silu::rms_silu_rows;
 pub use row_loss::row_loss;

@@ -48,6 +48,15 @@ fn forward(x: &[f32], scale: &[f32], eps: f32, y: &mut [f32]) {
     terms.for_each(|((y, x), s)| *y = silu(x * (r * s)));
 }
 
+/// The same for every row of `x` [N, C], in place.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn rms_silu_rows(x: &mut [f32], scale: &[f32], eps: f32) {
+    for row in x.chunks_exact_mut(scale.len()) {
+        let r = rms(row, eps);
+        row.iter_mut().zip(scale).for_each(|(x, s)| *x = silu(*x * (r * s)));
+    }
+}
+
 /// Fills `dx`, returns the gradient of the scale.
 fn backward(x: &[f32], scale: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) -> Vec<f32> {
     let channels = scale.len();

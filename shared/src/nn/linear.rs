@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Style;
-use crate::kernels;
+use super::{Norm, Style};
+use crate::kernels::{self, stack::Dense};
 use crate::params::{Init, ParamError, Scope, Weight};
 
 /// Linear map of the last axis.
@@ -34,6 +34,18 @@ impl Linear {
     }
 }
 
+impl Linear {
+    /// The map alone, forward only.
+    pub fn dense(&self) -> Result<Dense> {
+        Dense::new(&self.kernel, &self.bias, None)
+    }
+
+    /// The map with the norm and activation after it, forward only; none if these are not RMS and SiLU.
+    pub fn dense_with(&self, norm: &Norm) -> Result<Option<Dense>> {
+        norm.rms_silu().map(|norm| Dense::new(&self.kernel, &self.bias, Some(norm))).transpose()
+    }
+}
+
 /// Block-diagonal linear map.
 #[derive(Clone, Debug)]
 pub struct BlockLinear {
@@ -60,5 +72,10 @@ impl BlockLinear {
     /// [N, inputs] -> [N, outputs], block-major.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kernels::block_linear(x, &self.kernel, &self.bias)
+    }
+
+    /// Kernel and bias.
+    pub fn weights(&self) -> (&Weight, &Weight) {
+        (&self.kernel, &self.bias)
     }
 }

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Linear, Norm, Style};
+use crate::kernels::stack::Stack;
 use crate::params::{ParamError, Scope};
 
 /// Linear, norm and activation, several times.
@@ -41,7 +42,7 @@ impl Mlp {
     }
 
     /// An MLP with the names of encoder and RSSM: `mlp0`, `mlp0norm`, …
-    pub fn stack(
+    pub fn named(
         scope: &Scope,
         style: &Style,
         name: &str,
@@ -58,5 +59,12 @@ impl Mlp {
     /// [.., inputs] -> [.., width].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.layers.iter().try_fold(x.clone(), |x, (linear, norm)| norm.forward(&linear.forward(&x)?))
+    }
+
+    /// The same, forward only; none if norm and activation are not RMS and SiLU.
+    pub fn stack(&self) -> Result<Option<Stack>> {
+        let layers =
+            self.layers.iter().map(|(linear, norm)| linear.dense_with(norm)).collect::<Result<Option<Vec<_>>>>();
+        Ok(layers?.map(Stack::new))
     }
 }

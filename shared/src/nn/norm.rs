@@ -37,4 +37,12 @@ impl Norm {
             _ => kernels::norm_act(x, self.kind, self.scale.as_ref(), self.shift.as_ref(), self.act),
         }
     }
+
+    /// Scale and epsilon if this is RMS norm and SiLU.
+    pub fn rms_silu(&self) -> Option<(&Weight, f32)> {
+        match (self.kind, &self.scale, self.act) {
+            (NormKind::Rms { eps }, Some(scale), Act::Silu) => Some((scale, eps)),
+            _ => None,
+        }
+    }
 }
