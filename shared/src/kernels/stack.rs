@@ -10,7 +10,7 @@ use super::rms_silu::rms_silu_rows;
 use crate::params::Weight;
 
 /// Rows that one thread takes through a stack at a time.
-pub const BLOCK: usize = 128;
+pub const BLOCK: usize = 256;
 
 /// A linear map, with RMS norm and SiLU after it or without.
 #[derive(Clone, Debug)]
