@@ -213,9 +213,10 @@ impl Agent {
             self.norms = before;
             return Err(AgentError::NotFinite { what });
         }
-        eprint!("backward {:.0} ", 1e3*clock.elapsed().as_secs_f64()); let clock = std::time::Instant::now();
+        eprint!("backward {:.0} ", 1e3 * clock.elapsed().as_secs_f64());
+        let clock = std::time::Instant::now();
         let size = self.optimizer.step(&grads)?;
-        eprintln!("opt {:.0}", 1e3*clock.elapsed().as_secs_f64());
+        eprintln!("opt {:.0}", 1e3 * clock.elapsed().as_secs_f64());
         self.update_slow()?;
         let mut metrics = loss.metrics.clone();
         metrics.insert("opt/loss".into(), loss.total.to_scalar()?);

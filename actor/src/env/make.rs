@@ -6,11 +6,12 @@ use shared::env::{Space, Spaces};
 use super::cartpole::CartpoleSwingup;
 use super::catch::Catch;
 use super::dummy::Dummy;
+use super::tmaze::TMaze;
 use super::wrappers::{ActionRepeat, Checked, ClipAction, NormalizeAction, Resize, TimeLimit};
 use super::{Env, EnvError, Observe};
 
 /// Names of the native tasks.
-pub const TASKS: [&str; 5] = ["catch", "cartpole_swingup", "dummy", "dummy_cont", "dummy_mixed"];
+pub const TASKS: [&str; 6] = ["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed"];
 
 /// Steps of a dummy episode.
 const DUMMY_LENGTH: usize = 100;
@@ -39,6 +40,8 @@ fn native(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
     Ok(match config.task.as_str() {
         "catch" => Box::new(Catch::new(observe, config.size, seed)),
         "cartpole_swingup" => Box::new(CartpoleSwingup::new(observe, config.size, seed)),
+        "tmaze" if config.observe != "vector" => return Err(vectors_only(config)),
+        "tmaze" => Box::new(TMaze::new(seed)),
         "dummy" => Box::new(dummy(&[("action", Space::discrete(&[], 5))])),
         "dummy_cont" => Box::new(dummy(&[("action", Space::bounded(&[6], -1.0, 1.0))])),
         "dummy_mixed" => {
@@ -72,6 +75,11 @@ fn validate(config: &EnvConfig) -> Result<(), EnvError> {
         return fault("env.size", format!("{:?}", config.size), "height and width of at least 1");
     }
     Ok(())
+}
+
+fn vectors_only(config: &EnvConfig) -> EnvError {
+    let (task, found) = (config.task.clone(), config.observe.clone());
+    EnvError::Config { task, key: "env.observe".into(), found, expected: "vector: this task draws no pictures".into() }
 }
 
 fn unknown(task: &str) -> EnvError {

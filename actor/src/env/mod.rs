@@ -9,6 +9,7 @@ mod error;
 mod make;
 mod observe;
 mod outcome;
+pub mod tmaze;
 pub mod wrappers;
 
 use std::collections::BTreeMap;

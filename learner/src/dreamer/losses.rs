@@ -86,7 +86,11 @@ pub struct Step<'a> {
 impl Step<'_> {
     /// All losses of a batch.
     pub fn loss(&self, context: &Context, norms: &mut Normalizers, draws: &mut dyn Draws) -> Result<Loss> {
-        let mut clock = std::time::Instant::now(); let mut lap = |name: &str| { eprint!("{name} {:.0} ", 1e3*clock.elapsed().as_secs_f64()); clock = std::time::Instant::now(); };
+        let mut clock = std::time::Instant::now();
+        let mut lap = |name: &str| {
+            eprint!("{name} {:.0} ", 1e3 * clock.elapsed().as_secs_f64());
+            clock = std::time::Instant::now();
+        };
         let (b, t) = context.shape;
         let acting = &self.model.acting;
         let prepared = acting.encoder.inputs(&context.obs, b * t)?;

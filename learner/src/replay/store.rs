@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, Zipf};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::array::Array;
 use shared::config::ReplayConfig;
@@ -207,7 +208,10 @@ impl Store {
         let queued: Vec<Item> = (0..rows).map_while(|_| self.online.pop_front()).collect();
         let from_online = queued.len();
         let mut drawn = queued;
-        drawn.extend((from_online..rows).map(|_| self.items[self.rng.random_range(0..self.items.len())]));
+        for _ in from_online..rows {
+            let index = draw(&self.config, &mut self.rng, self.items.len());
+            drawn.push(self.items[index]);
+        }
         let column = |index: usize| (layout.columns[index].key.clone(), self.gather(&drawn, layout, index));
         let mut batch: BTreeMap<String, Array> = (0..layout.columns.len()).map(column).collect();
         mark_borders(&mut batch, self.length);
@@ -268,6 +272,20 @@ impl Store {
     }
 }
 
+/// Index of one of `count` items, oldest first.
+fn draw(config: &ReplayConfig, rng: &mut Xoshiro256PlusPlus, count: usize) -> usize {
+    let recency = config.fracs.recency;
+    if recency == 0.0 || rng.random::<f64>() >= recency {
+        return rng.random_range(0..count);
+    }
+    let size = config.size as f64;
+    let Ok(zipf) = Zipf::new(size, config.recexp) else { return rng.random_range(0..count) };
+    let age = zipf.sample(rng) - 1.0;
+    // Weights are over the ages of a full replay; before it is full, they are spread over what there is.
+    let age = if count < config.size { (age / size * count as f64) as usize } else { age as usize };
+    count - 1 - age.min(count - 1)
+}
+
 /// A sample starts like an episode, whatever came before it; and a step whose follower starts an episode is a last one,
 /// also where the recording broke off.
 fn mark_borders(batch: &mut BTreeMap<String, Array>, length: usize) {
@@ -277,5 +295,31 @@ fn mark_borders(batch: &mut BTreeMap<String, Array>, length: usize) {
     let Some(is_last) = batch.get_mut("is_last") else { return };
     for (last, first) in is_last.bytes.chunks_exact_mut(length).zip(firsts.chunks_exact(length)) {
         last.iter_mut().zip(&first[1..]).for_each(|(last, next)| *last |= next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config::Config;
+
+    use super::*;
+
+    fn mean_index(sets: &[&str], count: usize) -> f64 {
+        let config = Config::load(&["dummy"], sets).unwrap().replay;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let draws = 4000;
+        (0..draws).map(|_| draw(&config, &mut rng, count) as f64).sum::<f64>() / f64::from(draws)
+    }
+
+    #[test]
+    fn recency_prefers_new_items_as_much_as_its_share_says() {
+        let uniform = mean_index(&[], 1000);
+        let half = mean_index(&["replay.fracs={uniform=0.5,recency=0.5,priority=0.0}"], 1000);
+        let recent = mean_index(&["replay.fracs={uniform=0.0,recency=1.0,priority=0.0}"], 1000);
+        let flat = mean_index(&["replay.fracs={uniform=0.0,recency=1.0,priority=0.0}", "replay.recexp=0.0"], 1000);
+        assert!((uniform - 500.0).abs() < 20.0 && (flat - 500.0).abs() < 20.0, "{uniform} {flat}");
+        // Ages of 10,000 with weights 1/k have a mean of 10,000 / ln(10,000) or so, here scaled to 1,000 items.
+        assert!((recent - 898.0).abs() < 15.0, "{recent}");
+        assert!((half - (500.0 + recent) / 2.0).abs() < 20.0, "{half}");
     }
 }

@@ -14,7 +14,7 @@ const LENGTH: usize = 5;
 const CONTEXT: usize = 1;
 
 fn config() -> ReplayConfig {
-    ReplayConfig { size: 40, gib: 1.0, online: true, chunksize: 4 }
+    ReplayConfig { size: 40, gib: 1.0, online: true, chunksize: 4, fracs: Default::default(), recexp: 1.0 }
 }
 
 fn replay(config: &ReplayConfig, dir: &Path) -> Replay {
@@ -298,7 +298,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let step_bytes = chunk(stream(0), 0, 1).bytes();
         let gib = (cap_steps * step_bytes) as f64 / (1u64 << 30) as f64;
-        let config = ReplayConfig { size, gib, online, chunksize: 4 };
+        let config = ReplayConfig { size, gib, online, ..config() };
         let mut replay = replay(&config, dir.path());
         let (mut model, mut next, mut late) = (Model::new(), [0u64; 3], Vec::new());
         for (at, op) in ops.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use crate::nn::Style;
 
 use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
 
-const TASKS: &[&str] = &["catch", "cartpole_swingup", "dummy"];
+const TASKS: &[&str] = &["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed"];
 
 /// Problems found so far.
 #[derive(Default)]
@@ -131,6 +131,17 @@ impl Config {
                  actors and learner wait for each other between two published snapshots"
             )
         });
+        let fracs = &self.replay.fracs;
+        for (key, share) in [("uniform", fracs.uniform), ("recency", fracs.recency)] {
+            p.between(&format!("replay.fracs.{key}"), share, 0.0, 1.0);
+        }
+        p.need(fracs.priority == 0.0, || {
+            format!("`replay.fracs.priority` is {}, must be 0: drawing by priority is not built yet", fracs.priority)
+        });
+        p.need((fracs.uniform + fracs.recency - 1.0).abs() < 1e-9, || {
+            format!("`replay.fracs` sum to {}, must sum to 1", fracs.uniform + fracs.recency)
+        });
+        p.between("replay.recexp", self.replay.recexp, 0.0, 100.0);
         p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));
         p.between("sync.join_timeout", self.sync.join_timeout, 1.0, f64::MAX);
         let sample = self.agent.sample_length();

@@ -71,7 +71,7 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvConfig {
-    /// `catch`, `cartpole_swingup` or `dummy`.
+    /// `catch`, `cartpole_swingup`, `tmaze`, or random data: `dummy`, `dummy_cont`, `dummy_mixed`.
     pub task: String,
     /// What the agent observes: `pixels`, `vector` or `both`.
     pub observe: String,
@@ -134,8 +134,28 @@ pub struct ReplayConfig {
     pub gib: f64,
     /// Newest steps are trained on at least once.
     pub online: bool,
+    /// Shares of the ways to draw the other items; their sum is 1.
+    pub fracs: FracsConfig,
+    /// Exponent of the recency draw: an item of age k has weight k^-recexp.
+    pub recexp: f64,
     /// Steps per chunk file.
     pub chunksize: usize,
+}
+
+/// Shares of the ways to draw items from replay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct FracsConfig {
+    pub uniform: f64,
+    pub priority: f64,
+    pub recency: f64,
+}
+
+impl Default for FracsConfig {
+    fn default() -> Self {
+        Self { uniform: 1.0, priority: 0.0, recency: 0.0 }
+    }
 }
 
 /// Publishing of policy snapshots.

@@ -11,6 +11,7 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("cartpole", include_str!("../../../configs/cartpole.toml")),
     ("dmc_proprio", include_str!("../../../configs/dmc_proprio.toml")),
     ("dmc_vision", include_str!("../../../configs/dmc_vision.toml")),
+    ("tmaze", include_str!("../../../configs/tmaze.toml")),
     ("dummy", include_str!("../../../configs/dummy.toml")),
     ("size1m", include_str!("../../../configs/size1m.toml")),
     ("size12m", include_str!("../../../configs/size12m.toml")),

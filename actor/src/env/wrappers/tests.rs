@@ -176,7 +176,8 @@ fn run(task: &str, observe: &str, seed: u64, steps: usize) -> Vec<Step> {
 
 #[test]
 fn every_task_keeps_its_spaces_and_repeats_itself_under_a_seed() {
-    for (task, observe) in TASKS.iter().flat_map(|task| ["pixels", "vector", "both"].map(|o| (*task, o))) {
+    let all = TASKS.iter().flat_map(|task| ["pixels", "vector", "both"].map(|o| (*task, o)));
+    for (task, observe) in all.filter(|(task, observe)| *task != "tmaze" || *observe == "vector") {
         let steps = run(task, observe, 1, 250);
         assert_eq!(steps, run(task, observe, 1, 250), "{task}");
         assert_ne!(steps, run(task, observe, 2, 250), "{task}");
