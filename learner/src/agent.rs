@@ -207,16 +207,12 @@ impl Agent {
         let before = self.norms.clone();
         let step = Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow };
         let loss = step.loss(&context, &mut self.norms, draws)?;
-        let clock = std::time::Instant::now();
         let grads = self.optimizer.gradients(&loss.total.backward()?)?;
         if let Some(what) = self.not_finite(&loss, &grads)? {
             self.norms = before;
             return Err(AgentError::NotFinite { what });
         }
-        eprint!("backward {:.0} ", 1e3 * clock.elapsed().as_secs_f64());
-        let clock = std::time::Instant::now();
         let size = self.optimizer.step(&grads)?;
-        eprintln!("opt {:.0}", 1e3 * clock.elapsed().as_secs_f64());
         self.update_slow()?;
         let mut metrics = loss.metrics.clone();
         metrics.insert("opt/loss".into(), loss.total.to_scalar()?);

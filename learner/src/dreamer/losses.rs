@@ -86,18 +86,11 @@ pub struct Step<'a> {
 impl Step<'_> {
     /// All losses of a batch.
     pub fn loss(&self, context: &Context, norms: &mut Normalizers, draws: &mut dyn Draws) -> Result<Loss> {
-        let mut clock = std::time::Instant::now();
-        let mut lap = |name: &str| {
-            eprint!("{name} {:.0} ", 1e3 * clock.elapsed().as_secs_f64());
-            clock = std::time::Instant::now();
-        };
         let (b, t) = context.shape;
         let acting = &self.model.acting;
         let prepared = acting.encoder.inputs(&context.obs, b * t)?;
         let tokens = acting.encoder.forward(&prepared)?.reshape((b, t, ()))?;
-        lap("enc");
         let observed = self.observe(context, &tokens, draws)?;
-        lap("observe");
         let (deter, stoch) = (observed.posterior.deter.flatten(0, 1)?, observed.posterior.stoch.flatten(0, 1)?);
         let features = Tensor::cat(&[&deter, &stoch.flatten_from(1)?], 1)?;
         let (mut losses, mut metrics) = self.latent_losses(&observed, &deter)?;
@@ -105,7 +98,6 @@ impl Step<'_> {
         losses.extend(self.model.decoder.losses(&recon, &context.obs, &prepared)?);
         losses.extend(self.prediction_losses(&features, &context.obs)?);
 
-        lap("heads");
         let k = self.starts(t);
         let starts = State {
             deter: last_steps(&observed.posterior.deter, k)?,
@@ -116,19 +108,16 @@ impl Step<'_> {
             // The first state of each rollout is the posterior's; the later ones have no gradient in any case.
             rollout.features = with_first(&starts.features()?, &rollout.features, self.config.imag_length + 1)?;
         }
-        lap("imagine");
         let imagined = self.imagination_losses(&rollout, norms)?;
         losses.insert("policy".into(), imagined.policy);
         losses.insert("value".into(), imagined.value);
         metrics.extend(imagined.metrics);
-        lap("imag_loss");
         if self.config.repval_loss {
             let features = last_steps(&features.reshape((b, t, ()))?, k)?;
             let loss = self.replay_value_loss(&features, context, k, &imagined.first_return, norms)?;
             losses.insert("repval".into(), loss);
         }
         let total = self.total(&losses, &mut metrics)?;
-        lap("repval");
         let losses = shaped(losses, b)?;
         let Observed { posterior, logits, last } = observed;
         let outputs = Outputs {
