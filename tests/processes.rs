@@ -1,6 +1,6 @@
 //! Processes that die, and strangers.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actor::env::make;
@@ -78,22 +78,26 @@ fn a_learner_that_dies_ends_the_run_with_a_clear_error() {
     wait_for("the children to end", || all.iter().all(|(pid, _)| !is_alive(*pid)));
 }
 
-#[test]
-fn a_stranger_is_refused_and_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
-    std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
-    let door = Doorway::open().unwrap();
-    let mut learner = Command::new(env!("CARGO_BIN_EXE_lucid"))
-        .args(["learner", "--join", door.name(), "--run"])
-        .arg(dir.path())
+/// A learner or actor process of this binary, as the launcher would start it, with the token `secret`.
+fn start(args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_lucid"))
+        .args(args)
         .env(PARENT_VAR, std::process::id().to_string())
         .env(actor::TOKEN_VAR, "secret")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn a_stranger_is_refused_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
+    std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
+    let door = Doorway::open().unwrap();
+    let mut learner = start(&["learner", "--join", door.name(), "--run", dir.path().to_str().unwrap()]);
     let visitor: Visitor<Notice, Order> = door.accept(PATIENCE).unwrap();
     let next = || visitor.receiver.recv_timeout(PATIENCE).unwrap().message;
     while !matches!(next(), Notice::Ready(_)) {}
@@ -136,15 +140,7 @@ fn an_actor_waits_rather_than_act_on_weights_that_are_too_old() {
     let config = Config::load(&["dummy"], &["sync.max_lag_updates=5"]).unwrap();
     let (welcome, agent) = welcome(&config);
     let door = Doorway::open().unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_lucid"))
-        .args(["actor", "--index", "0", "--generation", "0", "--timeout", "60", "--join", door.name()])
-        .env(PARENT_VAR, std::process::id().to_string())
-        .env(actor::TOKEN_VAR, "secret")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = start(&["actor", "--index", "0", "--generation", "0", "--timeout", "60", "--join", door.name()]);
     let link: Visitor<ToLearner, ToActor> = door.accept(PATIENCE).unwrap();
     let publish = |version: u64, update: u64| {
         let header = SnapshotHeader { version, update, published: 0 };

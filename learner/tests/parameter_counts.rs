@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use learner::dreamer::Model;
-use shared::array::DType;
 use shared::config::Config;
 use shared::env::{Space, Spaces};
 use shared::params::{Init, Mapped, ParamError, Region, Source, Weight};
@@ -40,8 +39,7 @@ fn counts(preset: &str, obs: &Spaces, act: &Spaces) -> [usize; 8] {
 
 #[test]
 fn every_size_has_the_official_number_of_parameters() {
-    let image = Space { dtype: DType::U8, shape: vec![64, 64, 3], classes: None, low: 0.0, high: 255.0 };
-    let image: Spaces = [("image".to_string(), image)].into();
+    let image: Spaces = [("image".to_string(), Space::image(64, 64, 3))].into();
     let vector: Spaces = [("vector".to_string(), Space::vector(&[24]))].into();
     let discrete: Spaces = [("action".to_string(), Space::discrete(&[], 17))].into();
     let continuous: Spaces = [("action".to_string(), Space::bounded(&[6], -1.0, 1.0))].into();

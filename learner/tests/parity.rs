@@ -202,7 +202,7 @@ fn parity_losses_and_gradients() {
             report.close(&format!("{} grad/{path}", set.name), grad, expected, 5e-5, 0.0);
         }
         assert_eq!(paths.len(), set.group("grad/").len());
-        report.finish(60);
+        report.finish(80);
     });
 }
 
@@ -258,7 +258,7 @@ fn parity_replay_context() {
         for (name, expected) in set.group("trained_prevact/") {
             report.equal(&format!("trained_prevact/{name}"), &context.prev_actions[&name].to_f32(), &expected);
         }
-        report.finish(FLAGS.len() + 1);
+        report.finish(FLAGS.len() + 2);
     });
 }
 

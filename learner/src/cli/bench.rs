@@ -62,10 +62,9 @@ impl Case {
     }
 
     fn spaces(self) -> (Spaces, Spaces) {
-        let image = Space { dtype: DType::U8, shape: vec![64, 64, 3], classes: None, low: 0.0, high: 255.0 };
         let (key, seen, act) = match self {
             Case::Size1mVector => ("vector", Space::vector(&[24]), Space::bounded(&[6], -1.0, 1.0)),
-            Case::Size1mImage | Case::Size12mImage => ("image", image, Space::discrete(&[], 17)),
+            Case::Size1mImage | Case::Size12mImage => ("image", Space::image(64, 64, 3), Space::discrete(&[], 17)),
         };
         ([(key.to_string(), seen)].into(), [("action".to_string(), act)].into())
     }
@@ -101,7 +100,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
 
 /// A batch of noise, with an episode's border in it.
 fn batch(config: &AgentConfig, obs: &Spaces, act: &Spaces) -> Batch {
-    let (rows, steps) = (config.batch_size, config.batch_length + config.replay_context);
+    let (rows, steps) = (config.batch_size, config.sample_length());
     let (count, mut noise) = (rows * steps, Seeded::new(1));
     let mut batch = BTreeMap::new();
     for (key, space) in obs.iter().chain(act) {

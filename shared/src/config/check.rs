@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::nn::Style;
+use crate::nn::{Style, StyleError};
 
 use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
 
@@ -240,7 +240,8 @@ impl AgentConfig {
 fn shape(part: &str, units: usize, [act, norm, winit]: [&str; 3], p: &mut Problems) {
     p.need(units > 0, || format!("`{part}.units` is 0, must be at least 1"));
     if let Err(error) = Style::new(act, norm, winit) {
-        p.0.push(format!("`{part}`: {error}"));
+        let StyleError { option, name, known } = error;
+        p.0.push(format!("`{part}.{option}` is `{name}`, must be one of: {known}"));
     }
 }
 

@@ -122,7 +122,7 @@ fn unknown_and_broken_presets_are_named() {
 fn values_that_cannot_work_are_all_reported_with_their_keys() {
     let cases = [
         ("agent.dyn.rssm.deter=510", "agent.dyn.rssm.blocks"),
-        ("agent.policy.act=sigmoids", "agent.policy"),
+        ("agent.policy.act=sigmoids", "agent.policy.act"),
         ("vit.pool=max", "cls, mean, grid"),
         ("agent.batch_length=0", "agent.batch_length"),
         ("agent.value.bins=2", "agent.value.bins"),

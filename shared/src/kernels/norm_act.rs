@@ -1,6 +1,6 @@
 //! Any norm with any activation; the pair that the official configs use has a faster kernel, `rms_silu`.
 
-use std::f32::consts::{FRAC_2_PI, LN_2};
+use std::f32::consts::FRAC_2_PI;
 
 use candle_core::{Result, Tensor};
 
@@ -55,7 +55,7 @@ impl Act {
                 let s = sigmoid(x);
                 (s, s * (1.0 - s))
             }
-            Act::Softplus => (if x == 0.0 { LN_2 } else { softplus(x) }, sigmoid(x)),
+            Act::Softplus => (softplus(x), sigmoid(x)),
         }
     }
 }

@@ -23,10 +23,10 @@ enum Fan {
 
 /// A name that no layer knows.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} `{name}` is not known; there are {known}")]
+#[error("`{option}` is `{name}`, must be one of: {known}")]
 pub struct StyleError {
     /// Which option.
-    pub what: &'static str,
+    pub option: &'static str,
     /// Its value.
     pub name: String,
     /// What exists.
@@ -74,14 +74,14 @@ fn activation(name: &str) -> Result<Act, StyleError> {
         "softplus" => Act::Softplus,
         _ => {
             let known = "none, silu, swish, gelu, relu, relu2, mish, elu, tanh, sigmoid, softplus";
-            return Err(StyleError { what: "activation", name: name.into(), known });
+            return Err(StyleError { option: "act", name: name.into(), known });
         }
     })
 }
 
 fn normalisation(name: &str) -> Result<NormKind, StyleError> {
     let unknown = || StyleError {
-        what: "normalisation",
+        option: "norm",
         name: name.into(),
         known: "none, rms, layer, and rms1emN or layer1emN with an epsilon of 10^-N (else 1e-4)",
     };
@@ -111,7 +111,7 @@ fn initialiser(name: &str) -> Result<(Option<Dist>, Fan), StyleError> {
         "trunc_normal" => Some(Dist::TruncNormal),
         _ => {
             let known = "trunc_normal, normal, uniform, zeros, each alone or with _in, _out or _avg";
-            return Err(StyleError { what: "initialiser", name: name.into(), known });
+            return Err(StyleError { option: "winit", name: name.into(), known });
         }
     };
     Ok((dist, fan))
