@@ -8,7 +8,7 @@ use shared::dreamer::inputs::{self, Columns};
 use shared::dreamer::{Inputs, Standardize};
 use shared::env::{Space, Spaces};
 use shared::kernels::math::{sigmoid, softmax, symlog};
-use shared::kernels::{read, row_loss, upsample2};
+use shared::kernels::{RowLoss, read, row_loss, upsample2};
 use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm, Step, Style};
 use shared::params::{ParamError, Scope, Source};
 
@@ -100,7 +100,7 @@ impl Decoder {
     }
 
     /// Loss per step [N] by key.
-    pub fn losses(&self, recon: &Recon, obs: &Columns, inputs: &Inputs) -> Result<BTreeMap<String, Tensor>> {
+    pub fn losses(&self, recon: &Recon, obs: &Columns, inputs: &Inputs) -> Result<BTreeMap<String, RowLoss>> {
         let loss = |(key, pred): (&String, &Tensor)| {
             let loss = match (self.vectors.get(key), inputs.features.get(key)) {
                 (Some((space, _)), _) => self.vector_loss(key, space, pred, obs)?,
@@ -112,7 +112,7 @@ impl Decoder {
         recon.iter().map(loss).collect()
     }
 
-    fn vector_loss(&self, key: &str, space: &Space, pred: &Tensor, obs: &Columns) -> Result<Tensor> {
+    fn vector_loss(&self, key: &str, space: &Space, pred: &Tensor, obs: &Columns) -> Result<RowLoss> {
         let target = inputs::column(obs, key)?.to_f32();
         let Some(classes) = space.classes else {
             let target: Vec<f32> = if self.symlog { target.into_iter().map(symlog).collect() } else { target };
@@ -132,7 +132,7 @@ impl Decoder {
 }
 
 /// Sum of squared differences per row, without a factor of 1/2.
-fn squared_error(pred: &Tensor, target: &[f32]) -> Result<Tensor> {
+fn squared_error(pred: &Tensor, target: &[f32]) -> Result<RowLoss> {
     let columns = pred.dim(1)?;
     row_loss(pred, columns, |n, row, grad| {
         let target = &target[n * columns..][..columns];
@@ -142,7 +142,7 @@ fn squared_error(pred: &Tensor, target: &[f32]) -> Result<Tensor> {
 }
 
 /// Sum over pixels of (sigmoid(pred) - byte / 255)^2.
-fn image_loss(pred: &Tensor, bytes: &[u8]) -> Result<Tensor> {
+fn image_loss(pred: &Tensor, bytes: &[u8]) -> Result<RowLoss> {
     let pixels: usize = pred.dims()[1..].iter().product();
     row_loss(pred, pixels, |n, row, grad| {
         let target = &bytes[n * pixels..][..pixels];

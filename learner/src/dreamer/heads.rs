@@ -1,12 +1,11 @@
 //! Scalar heads: two-hot reward and value, binary continue (official `heads.py`, `outs.py`).
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softmax, softplus};
-use shared::kernels::{no_grad, read, row_loss};
-use shared::nn::{Linear, Mlp, Style};
+use shared::kernels::{RowLoss, no_grad, read};
+use shared::nn::{Linear, Mlp, Outputs, Style};
 use shared::params::{ParamError, Scope};
 
 /// A scalar as a categorical over symexp-spaced bins: reward and value.
@@ -27,8 +26,8 @@ impl Value {
     }
 
     /// Logits [N, bins] of features [N, F].
-    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
-        self.head.forward(&self.mlp.forward(features)?)
+    pub fn logits(&self, features: &Tensor) -> Result<Outputs> {
+        Outputs::of(&self.mlp, &self.head, features)
     }
 
     /// Means [N] of features [N, F], without gradient.
@@ -43,19 +42,17 @@ impl Value {
     }
 
     /// Means [N] of logits.
-    pub fn means(&self, logits: &Tensor) -> Result<Vec<f32>> {
-        read(logits, |x| {
-            x.par_chunks_exact(self.bins.count()).with_min_len(64).map(|row| self.bins.mean(row)).collect()
-        })
+    pub fn means(&self, logits: &Outputs) -> Result<Vec<f32>> {
+        logits.map_rows(|_, row| self.bins.mean(row))
     }
 
     /// Weighted sum of cross-entropies to several targets per row: `targets(n)` gives (target, weight) pairs. [N].
     pub fn loss<const K: usize>(
         &self,
-        logits: &Tensor,
+        logits: &Outputs,
         targets: impl Fn(usize) -> [(f32, f32); K] + Sync,
-    ) -> Result<Tensor> {
-        row_loss(logits, self.bins.count(), |n, row, grad| {
+    ) -> Result<RowLoss> {
+        logits.loss(|n, row, grad| {
             let mut probs = vec![0.0; row.len()];
             let log_sum = softmax(row, &mut probs);
             targets(n).into_iter().map(|(y, w)| self.bins.loss(row, (&probs, log_sum), y, w, grad)).sum()
@@ -79,8 +76,8 @@ impl Binary {
     }
 
     /// Logits [N, 1] of features [N, F].
-    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
-        self.head.forward(&self.mlp.forward(features)?)
+    pub fn logits(&self, features: &Tensor) -> Result<Outputs> {
+        Outputs::of(&self.mlp, &self.head, features)
     }
 
     /// Probabilities [N] of features [N, F], without gradient.
@@ -90,13 +87,13 @@ impl Binary {
                 let stack = stack.then(self.head.dense()?);
                 read(features, |x| stack.map_rows(x, x.len() / rows(features), |logit| sigmoid(logit[0])))
             }
-            None => no_grad(|| read(&self.logits(features)?, |x| x.iter().map(|&z| sigmoid(z)).collect())),
+            None => no_grad(|| self.logits(features)?.map_rows(|_, logit| sigmoid(logit[0]))),
         }
     }
 
     /// Cross-entropy to soft targets [N].
-    pub fn loss(&self, logits: &Tensor, targets: &[f32]) -> Result<Tensor> {
-        row_loss(logits, 1, |n, row, grad| {
+    pub fn loss(&self, logits: &Outputs, targets: &[f32]) -> Result<RowLoss> {
+        logits.loss(|n, row, grad| {
             grad[0] = sigmoid(row[0]) - targets[n];
             softplus(row[0]) - targets[n] * row[0]
         })

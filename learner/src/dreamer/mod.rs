@@ -1,5 +1,6 @@
 //! The training half of DreamerV3: decoder, heads, losses, imagination, returns.
 
+mod actor_critic;
 mod context;
 mod decoder;
 mod heads;

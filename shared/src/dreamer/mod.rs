@@ -11,6 +11,6 @@ mod rssm;
 pub use acting::{Acted, Acting, Carry, to_array};
 pub use encoder::{Encoder, Inputs};
 pub use features::Standardize;
-pub use policy::Policy;
+pub use policy::{Policy, raw_width};
 pub use rollout::{PackedPolicy, PackedRssm, RolloutScratch};
 pub use rssm::{Rssm, State};

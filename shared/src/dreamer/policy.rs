@@ -11,6 +11,7 @@ use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::{Space, Spaces};
 use crate::kernels::read;
+use crate::kernels::stack::{Dense, Stack};
 use crate::nn::{Linear, Mlp, Style};
 use crate::params::{ParamError, Scope};
 
@@ -23,7 +24,7 @@ pub struct Policy {
 }
 
 /// Layers of one action key.
-pub(super) enum PolicyHead {
+enum PolicyHead {
     Categorical(Linear),
     Normal { mean: Linear, stddev: Linear },
 }
@@ -84,13 +85,19 @@ impl Policy {
         Ok(actions)
     }
 
-    pub(super) fn mlp(&self) -> &Mlp {
-        &self.mlp
+    /// All layers, forward only, for raw outputs of all keys side by side; none if norm and activation are not RMS and SiLU.
+    pub(super) fn stack(&self) -> Result<Option<Stack>> {
+        let layers = self.heads.values().flat_map(|(_, head)| match head {
+            PolicyHead::Categorical(logits) => vec![logits],
+            PolicyHead::Normal { mean, stddev } => vec![mean, stddev],
+        });
+        let heads = Dense::joined(&layers.map(Linear::dense).collect::<Result<Vec<_>>>()?)?;
+        Ok(self.mlp.stack()?.map(|stack| stack.then(heads)))
     }
 
-    /// Space and layers of each action key, sorted by key.
-    pub(super) fn heads(&self) -> impl Iterator<Item = (&Space, &PolicyHead)> {
-        self.heads.values().map(|(space, head)| (space, head))
+    /// Action keys and their spaces, sorted by key: the order of the outputs.
+    pub fn spaces(&self) -> impl Iterator<Item = (&String, &Space)> {
+        self.heads.iter().map(|(key, (space, _))| (key, space))
     }
 
     fn normal(&self, raw: &[f32], dims: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {
@@ -105,6 +112,11 @@ impl Policy {
         let values: Vec<f32> = raw.chunks_exact(2 * dims).zip(noise.chunks_exact(dims)).flat_map(sample).collect();
         Array::f32(shape, &values)
     }
+}
+
+/// Raw outputs of an action key: logits, or [means | deviations].
+pub fn raw_width(space: &Space) -> usize {
+    if space.is_discrete() { space.width() } else { 2 * space.elements() }
 }
 
 fn categorical(logits: &[f32], classes: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {

@@ -2,13 +2,13 @@
 
 use candle_core::Result;
 
-use super::policy::{Policy, PolicyHead};
+use super::policy::{Policy, raw_width};
 use super::rssm::Rssm;
 use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::Space;
 use crate::kernels::matmul::{Matrix, matmul};
-use crate::kernels::stack::{Dense, Stack, StackScratch};
+use crate::kernels::stack::{Dense, Saved, Stack, StackScratch};
 use crate::kernels::{argmax, gru_step, log_unimix, rms_silu_rows, with_weight};
 
 /// The dynamics with copied weights.
@@ -41,7 +41,6 @@ pub struct RolloutScratch {
     probs: Vec<f32>,
     logs: Vec<f32>,
     stack: StackScratch,
-    heads: Vec<f32>,
 }
 
 impl PackedRssm {
@@ -167,73 +166,78 @@ fn repeat(row: &[f32], rows: usize, out: &mut Vec<f32>) {
 
 /// The policy with copied weights.
 pub struct PackedPolicy {
-    mlp: Stack,
+    stack: Stack,
     bounds: Bounded,
-    heads: Vec<(Space, Vec<Dense>)>,
+    /// Sorted by key.
+    spaces: Vec<(String, Space)>,
 }
 
 impl PackedPolicy {
     /// None if the network has other layers than the official configs.
     pub fn new(policy: &Policy) -> Result<Option<Self>> {
-        let Some(mlp) = policy.mlp().stack()? else { return Ok(None) };
-        let head = |(space, head): (&Space, &PolicyHead)| {
-            let layers = match head {
-                PolicyHead::Categorical(logits) => vec![logits.dense()?],
-                PolicyHead::Normal { mean, stddev } => vec![mean.dense()?, stddev.dense()?],
-            };
-            Ok((space.clone(), layers))
-        };
-        let heads = policy.heads().map(head).collect::<Result<_>>()?;
-        Ok(Some(Self { mlp, bounds: policy.bounds, heads }))
+        let Some(stack) = policy.stack()? else { return Ok(None) };
+        Ok(Some(Self {
+            stack,
+            bounds: policy.bounds,
+            spaces: policy.spaces().map(|(k, s)| (k.clone(), s.clone())).collect(),
+        }))
     }
 
     /// Sampled actions, one array of numbers [rows, elements] per key, for features [rows, F], with noise [rows, …] per key.
-    pub fn sample(
-        &self,
-        features: &[f32],
-        noise: &[&[f32]],
-        rows: usize,
-        actions: &mut [Vec<f32>],
-        scratch: &mut RolloutScratch,
-    ) {
-        let RolloutScratch { stack, heads, .. } = scratch;
-        let x = self.mlp.forward((features, features.len() / rows), rows, stack);
-        let width = x.len() / rows;
-        for (((space, layers), noise), actions) in self.heads.iter().zip(noise).zip(actions) {
-            layers[0].forward((x, width), rows, heads);
-            actions.clear();
-            match (space.classes, layers.get(1)) {
-                (None, Some(stddev)) => {
-                    let means = heads.clone();
-                    stddev.forward((x, width), rows, heads);
-                    actions.extend(means.iter().zip(heads.iter()).zip(*noise).map(|((m, s), n)| {
-                        let (mean, std) = self.bounds.mean_std(*m, *s);
-                        mean + std * n
-                    }));
-                }
-                (classes, _) => {
-                    let classes = classes.unwrap_or(1);
-                    let rows = heads.chunks_exact(classes).zip(noise.chunks_exact(classes));
-                    actions.extend(rows.map(|(l, n)| argmax(l.iter().zip(n).map(|(l, n)| l + n)) as f32));
-                }
+    /// `place` says which rows of all features these are: the first, the step between two, how many.
+    pub fn sample(&self, features: &[f32], place: [usize; 3], noise: &[&[f32]], actions: &mut [Vec<f32>]) -> Saved {
+        let rows = place[2];
+        let width = features.len() / rows;
+        let saved = self.stack.forward_saving((features, width), [0, 1, rows]);
+        let raw = saved.outputs().chunks_exact(self.stack.outputs());
+        actions.iter_mut().for_each(Vec::clear);
+        for (row, raw) in raw.enumerate() {
+            let mut column = 0;
+            for (((_, space), noise), actions) in self.spaces.iter().zip(noise).zip(actions.iter_mut()) {
+                let raw = &raw[column..][..raw_width(space)];
+                let noise = &noise[row * space.width()..][..space.width()];
+                self.sample_row(space, raw, noise, actions);
+                column += raw.len();
+            }
+        }
+        saved.placed(place)
+    }
+
+    fn sample_row(&self, space: &Space, raw: &[f32], noise: &[f32], actions: &mut Vec<f32>) {
+        match space.classes {
+            Some(classes) => {
+                let elements = raw.chunks_exact(classes).zip(noise.chunks_exact(classes));
+                actions.extend(elements.map(|(l, n)| argmax(l.iter().zip(n).map(|(l, n)| l + n)) as f32));
+            }
+            None => {
+                let (means, deviations) = raw.split_at(noise.len());
+                actions.extend(means.iter().zip(deviations).zip(noise).map(|((m, s), n)| {
+                    let (mean, std) = self.bounds.mean_std(*m, *s);
+                    mean + std * n
+                }));
             }
         }
     }
 
     /// Noise for [`PackedPolicy::sample`].
     pub fn noise(&self, rows: usize, draws: &mut dyn Draws) -> Vec<Vec<f32>> {
-        let draw = |(space, _): &(Space, Vec<Dense>)| {
+        let draw = |(_, space): &(String, Space)| {
             let shape = [&[rows], space.shape.as_slice()].concat();
             match space.classes {
                 Some(classes) => draws.gumbel(&[shape.as_slice(), &[classes]].concat()),
                 None => draws.normal(&shape),
             }
         };
-        self.heads.iter().map(draw).collect()
+        self.spaces.iter().map(draw).collect()
     }
 
-    /// Spaces of the action keys, in the order of [`PackedPolicy::sample`]'s actions.
-    pub fn spaces(&self) -> impl Iterator<Item = &Space> {
-        self.heads.iter().map(|(space, _)| space)
+    /// Action keys and their spaces, in the order of [`PackedPolicy::sample`]'s actions.
+    pub fn spaces(&self) -> &[(String, Space)] {
+        &self.spaces
+    }
+
+    /// The layers.
+    pub fn into_stack(self) -> Stack {
+        self.stack
     }
 }

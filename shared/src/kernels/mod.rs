@@ -31,4 +31,4 @@ pub use pool::{max_pool2, spread2, upsample2};
 pub use record::{no_grad, read, with_weight};
 pub use rms_silu::rms_silu;
 pub(crate) use rms_silu::rms_silu_rows;
-pub use row_loss::row_loss;
+pub use row_loss::{RowLoss, row_loss};

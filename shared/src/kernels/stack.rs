@@ -1,16 +1,20 @@
-//! Linear maps, RMS norms and SiLUs one after another, forward only: for what needs no gradient, in blocks of rows that stay in
-//! cache, each block on one thread from end to end.
+//! Linear maps, RMS norms and SiLUs one after another, in blocks of rows that stay in cache, each block on one thread from end to
+//! end.
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::linear::column_sums;
 use super::matmul::{Matrix, matmul};
-use super::record::with_weight;
-use super::rms_silu::rms_silu_rows;
+use super::record::{read, record};
+use super::rms_silu::{rms_silu_rows, rms_silu_rows_backward};
+use super::row_loss::RowLoss;
 use crate::params::Weight;
 
 /// Rows that one thread takes through a stack at a time.
 pub const BLOCK: usize = 256;
+/// Sums over rows are taken in this many parts, however many threads there are: results do not depend on their number.
+const PARTS: usize = 8;
 
 /// A linear map, with RMS norm and SiLU after it or without.
 #[derive(Clone, Debug)]
@@ -18,14 +22,36 @@ pub struct Dense {
     kernel: Vec<f32>,
     bias: Vec<f32>,
     norm: Option<(Vec<f32>, f32)>,
+    /// Kernel, bias and scale as parts of the graph.
+    source: Vec<Tensor>,
 }
 
 impl Dense {
     /// Copies `kernel` [inputs, outputs], `bias` [outputs], and `norm`: scale [outputs] and epsilon.
     pub fn new(kernel: &Weight, bias: &Weight, norm: Option<(&Weight, f32)>) -> Result<Self> {
-        let copy = |weight: &Weight| with_weight(weight, <[f32]>::to_vec);
-        let norm = norm.map(|(scale, eps)| Ok::<_, candle_core::Error>((copy(scale)?, eps))).transpose()?;
-        Ok(Self { kernel: copy(kernel)?, bias: copy(bias)?, norm })
+        let mut source = vec![kernel.tensor()?, bias.tensor()?];
+        if let Some((scale, _)) = norm {
+            source.push(scale.tensor()?);
+        }
+        Self::from_source(source, norm.map(|(_, eps)| eps))
+    }
+
+    /// Maps of the same inputs, without norms, as one: their outputs side by side.
+    pub fn joined(parts: &[Dense]) -> Result<Self> {
+        let kernels: Vec<&Tensor> = parts.iter().map(|part| &part.source[0]).collect();
+        let biases: Vec<&Tensor> = parts.iter().map(|part| &part.source[1]).collect();
+        Self::from_source(vec![Tensor::cat(&kernels, 1)?, Tensor::cat(&biases, 0)?], None)
+    }
+
+    fn from_source(source: Vec<Tensor>, eps: Option<f32>) -> Result<Self> {
+        let copy = |tensor: &Tensor| read(tensor, <[f32]>::to_vec);
+        let norm = source.get(2).zip(eps).map(|(scale, eps)| Ok::<_, candle_core::Error>((copy(scale)?, eps)));
+        Ok(Self { kernel: copy(&source[0])?, bias: copy(&source[1])?, norm: norm.transpose()?, source })
+    }
+
+    /// Numbers per row that go in.
+    pub fn inputs(&self) -> usize {
+        self.kernel.len() / self.outputs()
     }
 
     /// Numbers per row that come out.
@@ -34,15 +60,53 @@ impl Dense {
     }
 
     /// `rows` rows of `x`, `stride` numbers apart, to `out` [rows, outputs].
-    pub fn forward(&self, (x, stride): (&[f32], usize), rows: usize, out: &mut Vec<f32>) {
-        let (width, inputs) = (self.outputs(), self.kernel.len() / self.outputs());
+    pub fn forward(&self, x: (&[f32], usize), rows: usize, out: &mut Vec<f32>) {
+        self.linear(x, rows, out);
+        self.activate(out);
+    }
+
+    fn linear(&self, (x, stride): (&[f32], usize), rows: usize, out: &mut Vec<f32>) {
+        let width = self.outputs();
         out.clear();
         (0..rows).for_each(|_| out.extend_from_slice(&self.bias));
-        let kernel = Matrix::new(&self.kernel, inputs, width, width);
-        matmul(Matrix::new(x, rows, inputs, stride), kernel, out, width, true, 1);
+        matmul(Matrix::new(x, rows, self.inputs(), stride), self.matrix(), out, width, true, 1);
+    }
+
+    fn activate(&self, x: &mut [f32]) {
         if let Some((scale, eps)) = &self.norm {
-            rms_silu_rows(out, scale, *eps);
+            rms_silu_rows(x, scale, *eps);
         }
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.kernel, self.inputs(), self.outputs(), self.outputs())
+    }
+
+    /// Numbers in kernel, bias and scale.
+    fn parameters(&self) -> usize {
+        self.kernel.len() + self.bias.len() + self.norm.as_ref().map_or(0, |(scale, _)| scale.len())
+    }
+
+    /// Adds to the gradients of kernel, bias and scale, one after another in `grads`; `linear` is what [`Dense::linear`] gave, and
+    /// `d`, the gradient of the result, becomes that of `linear`.
+    fn backward(&self, x: (&[f32], usize), linear: &[f32], d: &mut [f32], grads: &mut [f32]) {
+        let (kernel, rest) = grads.split_at_mut(self.kernel.len());
+        let (bias, scale_gradient) = rest.split_at_mut(self.bias.len());
+        let (width, rows) = (self.outputs(), linear.len() / self.outputs());
+        if let Some((scale, eps)) = &self.norm {
+            rms_silu_rows_backward(linear, scale, *eps, d, scale_gradient);
+        }
+        let x = Matrix::new(x.0, rows, self.inputs(), x.1);
+        matmul(x.t(), Matrix::new(d, rows, width, width), kernel, width, true, 1);
+        bias.iter_mut().zip(column_sums(d, width)).for_each(|(b, d)| *b += d);
+    }
+
+    /// From the gradient of the linear map's result to that of its input.
+    fn backward_input(&self, d: &[f32]) -> Vec<f32> {
+        let (width, rows) = (self.outputs(), d.len() / self.outputs());
+        let mut dx = vec![0.0; rows * self.inputs()];
+        matmul(Matrix::new(d, rows, width, width), self.matrix().t(), &mut dx, self.inputs(), false, 1);
+        dx
     }
 }
 
@@ -59,6 +123,15 @@ pub struct StackScratch {
     next: Vec<f32>,
 }
 
+/// What a block of rows left behind on its way through a stack: rows `first`, `first + step`, … of an input.
+pub struct Saved {
+    first: usize,
+    step: usize,
+    rows: usize,
+    /// What each layer's linear map gave.
+    linear: Vec<Vec<f32>>,
+}
+
 impl Stack {
     /// These layers in their order.
     pub fn new(layers: Vec<Dense>) -> Self {
@@ -69,6 +142,11 @@ impl Stack {
     pub fn then(mut self, layer: Dense) -> Self {
         self.layers.push(layer);
         self
+    }
+
+    /// Numbers per row that come out.
+    pub fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, Dense::outputs)
     }
 
     /// `rows` rows of `x`, `stride` numbers apart; returns [rows, outputs].
@@ -84,6 +162,23 @@ impl Stack {
         now
     }
 
+    /// The same for rows `first`, `first + step`, … of x [N, F], keeping what [`Pass`] needs. The last layer has no norm.
+    pub fn forward_saving(&self, x: (&[f32], usize), [first, step, rows]: [usize; 3]) -> Saved {
+        let mut saved = Saved { first, step, rows, linear: vec![] };
+        let mut now = vec![];
+        for (i, layer) in self.layers.iter().enumerate() {
+            let mut linear = vec![];
+            match i {
+                0 => layer.linear(saved.input(x), rows, &mut linear),
+                _ => layer.linear((&now, layer.inputs()), rows, &mut linear),
+            }
+            now.clone_from(&linear);
+            layer.activate(&mut now);
+            saved.linear.push(linear);
+        }
+        saved
+    }
+
     /// `f(row of the result)` for every row of x [N, stride], in blocks over all threads.
     pub fn map_rows<R: Send>(&self, x: &[f32], stride: usize, f: impl Fn(&[f32]) -> R + Sync) -> Vec<R> {
         let block = |x: &[f32]| -> Vec<R> {
@@ -95,4 +190,157 @@ impl Stack {
         let blocks: Vec<Vec<R>> = x.par_chunks(BLOCK * stride).map(block).collect();
         blocks.into_iter().flatten().collect()
     }
+
+    /// All rows of x [N, F], so that a loss can follow.
+    pub fn pass(self, x: &Tensor) -> Result<Pass> {
+        let (rows, width) = x.dims2()?;
+        let blocks: Vec<usize> = (0..rows).step_by(BLOCK).collect();
+        let saved = read(x, |x| {
+            let block = |&first: &usize| self.forward_saving((x, width), [first, 1, BLOCK.min(rows - first)]);
+            blocks.par_iter().map(block).collect()
+        })?;
+        Ok(Pass { stack: self, x: x.clone(), saved })
+    }
+
+    /// All parameters as one tensor, layer by layer.
+    fn flat(&self) -> Result<Tensor> {
+        let parts = self.layers.iter().flat_map(|layer| &layer.source).map(Tensor::flatten_all);
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// Adds to the parameters' gradients from `d`, the gradient of the result; returns that of the input if it is wanted.
+    fn backward(
+        &self,
+        x: (&[f32], usize),
+        saved: &Saved,
+        mut d: Vec<f32>,
+        grads: &mut [f32],
+        wanted: bool,
+    ) -> Option<Vec<f32>> {
+        let mut end = grads.len();
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            let grads = &mut grads[end - layer.parameters()..end];
+            end -= layer.parameters();
+            let seen = i.checked_sub(1).map(|before| {
+                let mut seen = saved.linear[before].clone();
+                self.layers[before].activate(&mut seen);
+                seen
+            });
+            let input = seen.as_ref().map_or(saved.input(x), |seen| (seen, layer.inputs()));
+            layer.backward(input, &saved.linear[i], &mut d, grads);
+            if i == 0 && !wanted {
+                return None;
+            }
+            d = layer.backward_input(&d);
+        }
+        Some(d)
+    }
+}
+
+impl Saved {
+    /// This block's rows of an input with this width, and how far they are apart.
+    fn input<'a>(&self, (x, width): (&'a [f32], usize)) -> (&'a [f32], usize) {
+        (&x[self.first * width..], self.step * width)
+    }
+
+    /// The same rows at another place of the input.
+    pub fn placed(self, [first, step, rows]: [usize; 3]) -> Self {
+        Self { first, step, rows, ..self }
+    }
+
+    /// What came out, [rows, outputs].
+    pub fn outputs(&self) -> &[f32] {
+        self.linear.last().map_or(&[], Vec::as_slice)
+    }
+
+    fn row(&self, i: usize) -> usize {
+        self.first + i * self.step
+    }
+}
+
+/// An input after its way through a stack, with what the way back needs.
+pub struct Pass {
+    stack: Stack,
+    x: Tensor,
+    saved: Vec<Saved>,
+}
+
+impl Pass {
+    /// Of x [N, F]: each of its rows is in one of `saved`.
+    pub fn new(stack: Stack, x: &Tensor, saved: Vec<Saved>) -> Self {
+        Self { stack, x: x.clone(), saved }
+    }
+
+    fn rows(&self) -> usize {
+        self.saved.iter().map(|saved| saved.rows).sum()
+    }
+
+    /// `f(n, row n of the result)` for every row.
+    pub fn map_rows<R: Send + Clone + Default>(&self, f: impl Fn(usize, &[f32]) -> R + Sync) -> Vec<R> {
+        let width = self.stack.outputs();
+        let block = |saved: &Saved| -> Vec<R> {
+            saved.outputs().chunks_exact(width).enumerate().map(|(i, row)| f(saved.row(i), row)).collect()
+        };
+        let blocks: Vec<Vec<R>> = self.saved.par_iter().map(block).collect();
+        let mut values = vec![R::default(); self.rows()];
+        for (saved, block) in self.saved.iter().zip(blocks) {
+            block.into_iter().enumerate().for_each(|(i, value)| values[saved.row(i)] = value);
+        }
+        values
+    }
+
+    /// A number per row: `f(n, row, gradient)` returns the value of row n of the result and adds the gradient with respect to that
+    /// row. Gradients reach the parameters, and the input if it has some.
+    pub fn loss(&self, f: impl Fn(usize, &[f32], &mut [f32]) -> f32 + Sync) -> Result<RowLoss> {
+        let (wanted, flat) = (self.x.track_op(), self.stack.flat()?);
+        let width = self.x.dim(1)?;
+        let parts: Vec<&[Saved]> = self.saved.chunks(self.saved.len().div_ceil(PARTS).max(1)).collect();
+        let parts: Vec<Part> = read(&self.x, |x| {
+            parts.into_par_iter().map(|blocks| self.part((x, width), blocks, flat.elem_count(), wanted, &f)).collect()
+        })?;
+        let mut values = vec![0.0; self.rows()];
+        let mut grads = vec![0.0; flat.elem_count()];
+        let mut dx = vec![0.0; if wanted { values.len() * width } else { 0 }];
+        for part in parts {
+            part.values.into_iter().for_each(|(n, value)| values[n] = value);
+            part.dx.chunks_exact(width).zip(part.rows).for_each(|(d, n)| dx[n * width..][..width].copy_from_slice(d));
+            grads.iter_mut().zip(part.grads).for_each(|(g, p)| *g += p);
+        }
+        let scaled = |values: &[f32], d: f32| Some(values.iter().map(|g| g * d).collect());
+        let backward = move |d: &[f32]| Ok(vec![scaled(&dx, d[0]).filter(|_| wanted), scaled(&grads, d[0])]);
+        let inputs = [wanted.then(|| self.x.clone()), Some(flat)];
+        let sum = record(&inputs, vec![values.iter().sum()], (), Box::new(backward))?;
+        Ok(RowLoss { values, sum })
+    }
+
+    fn part(
+        &self,
+        x: (&[f32], usize),
+        blocks: &[Saved],
+        parameters: usize,
+        wanted: bool,
+        f: &(impl Fn(usize, &[f32], &mut [f32]) -> f32 + Sync),
+    ) -> Part {
+        let mut part = Part { values: vec![], rows: vec![], dx: vec![], grads: vec![0.0; parameters] };
+        let width = self.stack.outputs();
+        for saved in blocks {
+            let mut d = vec![0.0; saved.outputs().len()];
+            let rows = saved.outputs().chunks_exact(width).zip(d.chunks_exact_mut(width)).enumerate();
+            part.values.extend(rows.map(|(i, (row, d))| (saved.row(i), f(saved.row(i), row, d))));
+            if let Some(dx) = self.stack.backward(x, saved, d, &mut part.grads, wanted) {
+                part.dx.extend(dx);
+                part.rows.extend((0..saved.rows).map(|i| saved.row(i)));
+            }
+        }
+        part
+    }
+}
+
+/// Values and gradients of some blocks.
+struct Part {
+    values: Vec<(usize, f32)>,
+    /// Rows of `dx`.
+    rows: Vec<usize>,
+    dx: Vec<f32>,
+    grads: Vec<f32>,
 }
