@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use shared::array::Array;
 use shared::dist::Draws;
 use shared::dreamer::inputs::{self, Columns};
-use shared::dreamer::{Acting, PackedPolicy, PackedRssm, RolloutScratch, State};
+use shared::dreamer::{Acting, PackedPolicy, PackedRssm, State};
 use shared::env::Spaces;
 use shared::kernels::stack::{BLOCK, Saved, Stack};
 use shared::kernels::{no_grad, read};
@@ -135,7 +135,7 @@ impl Block<'_> {
         let spaces = self.policy.spaces();
         let embedded: usize = spaces.iter().map(|(_, space)| space.width()).sum();
         let mut embed = vec![0.0; rows * embedded];
-        let mut scratch = RolloutScratch::default();
+        let mut scratch = self.rssm.scratch(rows);
         let (mut sampled, mut saved) = (vec![vec![]; spaces.len()], vec![]);
         let mut actions: Vec<Vec<f32>> =
             spaces.iter().map(|(_, space)| vec![0.0; rows * length * space.elements()]).collect();
@@ -157,7 +157,7 @@ impl Block<'_> {
                 column += span;
             }
             if let Some(noise) = self.noise.latents.get(step) {
-                self.rssm.imagine(&now, &embed, self.rows_of(noise, rows), rows, &mut next, &mut scratch);
+                self.rssm.imagine(&now, &embed, self.rows_of(noise, rows), &mut next, &mut scratch);
                 std::mem::swap(&mut now, &mut next);
             }
         }

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use shared::config::AgentConfig;
 use shared::dist::Draws;
 use shared::dist::categorical::{self, Side};
-use shared::dreamer::State;
 use shared::dreamer::inputs::{self, Columns, column};
+use shared::dreamer::{Observations, Observed, State};
 use shared::env::Spaces;
 use shared::kernels::{RowLoss, read, row_loss};
 
@@ -83,14 +83,6 @@ impl TryFrom<RowLoss> for Term {
     }
 }
 
-/// The posterior along time, with gradient.
-struct Observed {
-    /// [B, T, …].
-    posterior: State,
-    logits: Tensor,
-    last: State,
-}
-
 /// Everything that losses are computed from.
 pub struct Step<'a> {
     /// Options.
@@ -162,19 +154,8 @@ impl Step<'_> {
         let keep = inputs::flag(&context.obs, "is_first", true)?;
         let actions = inputs::actions(self.act, &context.prev_actions, b * t)?.broadcast_mul(&keep)?;
         let (keep, actions) = (keep.reshape((b, t, 1))?, actions.reshape((b, t, ()))?);
-        let mut last = context.state.clone();
-        let (mut deters, mut stochs, mut logits) = (vec![], vec![], vec![]);
-        for i in 0..t {
-            let at = |x: &Tensor| x.narrow(1, i, 1)?.squeeze(1);
-            let (next, logit) =
-                self.model.acting.rssm.observe(&last, &at(&actions)?, &at(tokens)?, &at(&keep)?, draws)?;
-            deters.push(next.deter.clone());
-            stochs.push(next.stoch.clone());
-            logits.push(logit);
-            last = next;
-        }
-        let posterior = State { deter: Tensor::stack(&deters, 1)?, stoch: Tensor::stack(&stochs, 1)? };
-        Ok(Observed { posterior, logits: Tensor::stack(&logits, 1)?, last })
+        let seen = Observations { state: &context.state, tokens, actions: &actions, keep: &keep };
+        self.model.acting.rssm.observe_all(&seen, draws)
     }
 
     /// KL losses with free nats, and the entropies of prior and posterior.

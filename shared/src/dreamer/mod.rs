@@ -1,12 +1,14 @@
 //! The part of DreamerV3 that actors run too: encoder, RSSM, policy, and the one step of acting.
 
 mod acting;
+mod core;
 mod encoder;
 mod features;
 pub mod inputs;
 mod policy;
 mod rollout;
 mod rssm;
+mod scan;
 
 pub use acting::{Acted, Acting, Carry, to_array};
 pub use encoder::{Encoder, Inputs};
@@ -14,3 +16,4 @@ pub use features::Standardize;
 pub use policy::{Policy, raw_width};
 pub use rollout::{PackedPolicy, PackedRssm, RolloutScratch};
 pub use rssm::{Rssm, State};
+pub use scan::{Observations, Observed};

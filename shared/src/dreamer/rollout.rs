@@ -2,95 +2,55 @@
 
 use candle_core::Result;
 
+use super::core::{Core, CoreInput, CoreScratch, CoreStep};
 use super::policy::{Policy, raw_width};
 use super::rssm::Rssm;
 use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::Space;
-use crate::kernels::matmul::{Matrix, matmul};
-use crate::kernels::stack::{Dense, Saved, Stack, StackScratch};
-use crate::kernels::{argmax, gru_step, log_unimix, rms_silu_rows, with_weight};
+use crate::kernels::stack::{Saved, Stack, StackScratch};
+use crate::kernels::{argmax, one_hot_rows};
 
 /// The dynamics with copied weights.
 pub struct PackedRssm {
-    deter: usize,
+    core: Core,
     stoch: usize,
     classes: usize,
-    blocks: usize,
     unimix: f32,
-    inputs: [Dense; 3],
-    /// Per block [deter/g, deter/g]: from the block of deter itself.
-    hidden_own: Vec<f32>,
-    /// [3 * hidden, deter]: from what all blocks share.
-    hidden_shared: Vec<f32>,
-    hidden_bias: Vec<f32>,
-    hidden_norm: (Vec<f32>, f32),
-    /// Per block [deter/g, 3 * deter/g].
-    gates: Vec<f32>,
-    gates_bias: Vec<f32>,
     prior: Stack,
 }
 
 /// Buffers of one block of rows, to be used again.
-#[derive(Default)]
 pub struct RolloutScratch {
-    embedded: [Vec<f32>; 3],
-    shared: Vec<f32>,
-    hidden: Vec<f32>,
-    gates: Vec<f32>,
-    probs: Vec<f32>,
-    logs: Vec<f32>,
+    steps: CoreStep,
+    core: CoreScratch,
     stack: StackScratch,
+    sample: (Vec<f32>, Vec<f32>),
 }
 
 impl PackedRssm {
     /// None if the network has other layers than the official configs: then the plain one is to be used.
     pub fn new(rssm: &Rssm) -> Result<Option<Self>> {
         let parts = rssm.parts();
-        let [(hidden, norm)] = parts.hidden else { return Ok(None) };
-        let dense = |i: usize| parts.inputs[i].0.dense_with(&parts.inputs[i].1);
-        let (Some(first), Some(second), Some(third)) = (dense(0)?, dense(1)?, dense(2)?) else { return Ok(None) };
-        let (Some(norm), Some(prior)) = (norm.rms_silu(), parts.prior.0.stack()?) else { return Ok(None) };
-        let (kernel, bias) = hidden.weights();
-        let blocks = kernel.shape()[0];
-        let (inputs, outputs) = (kernel.shape()[1], kernel.shape()[2]);
-        let (mut own, mut shared) = (vec![], vec![0.0; (inputs - outputs) * outputs * blocks]);
-        with_weight(kernel, |kernel| {
-            for (g, block) in kernel.chunks_exact(inputs * outputs).enumerate() {
-                let (first, rest) = block.split_at(outputs * outputs);
-                own.extend_from_slice(first);
-                for (i, row) in rest.chunks_exact(outputs).enumerate() {
-                    shared[(i * blocks + g) * outputs..][..outputs].copy_from_slice(row);
-                }
-            }
-        })?;
-        let copy = |weight| with_weight(weight, <[f32]>::to_vec);
-        let (gates, gates_bias) = parts.gates.weights();
-        Ok(Some(Self {
-            deter: outputs * blocks,
-            stoch: parts.stoch,
-            classes: parts.classes,
-            blocks,
-            unimix: parts.unimix,
-            inputs: [first, second, third],
-            hidden_own: own,
-            hidden_shared: shared,
-            hidden_bias: copy(bias)?,
-            hidden_norm: (copy(norm.0)?, norm.1),
-            gates: copy(gates)?,
-            gates_bias: copy(gates_bias)?,
-            prior: prior.then(parts.prior.1.dense()?),
-        }))
+        let (Some(core), Some(prior)) = (Core::new(&parts)?, parts.prior.0.stack()?) else { return Ok(None) };
+        let prior = prior.then(parts.prior.1.dense()?);
+        Ok(Some(Self { core, stoch: parts.stoch, classes: parts.classes, unimix: parts.unimix, prior }))
     }
 
     /// Numbers of a state: deter and stoch.
     pub fn features(&self) -> usize {
-        self.deter + self.stoch * self.classes
+        self.core.deter + self.stoch * self.classes
     }
 
     /// Gumbel noise for [`PackedRssm::imagine`].
     pub fn noise(&self, rows: usize, draws: &mut dyn Draws) -> Vec<f32> {
         draws.gumbel(&[rows, self.stoch, self.classes])
+    }
+
+    /// Buffers for blocks of up to `rows` rows.
+    pub fn scratch(&self, rows: usize) -> RolloutScratch {
+        let (core, stack, sample) = Default::default();
+        RolloutScratch { steps: self.core.steps(rows), core, stack, sample }
     }
 
     /// One imagined step: features [rows, deter + stoch] and embedded actions [rows, A] to the next features, with Gumbel
@@ -100,68 +60,18 @@ impl PackedRssm {
         features: &[f32],
         action: &[f32],
         noise: &[f32],
-        rows: usize,
         next: &mut [f32],
         scratch: &mut RolloutScratch,
     ) {
-        self.core(features, action, rows, next, scratch);
-        let width = features.len() / rows;
+        let width = self.features();
+        let rows = features.len() / width;
+        let input = CoreInput { features: (features, width), action: (action, action.len() / rows) };
+        self.core.forward(input, (&mut scratch.steps, 0..rows), next, &mut scratch.core);
         let logits = self.prior.forward((next, width), rows, &mut scratch.stack);
-        scratch.probs.resize(logits.len(), 0.0);
-        scratch.logs.resize(logits.len(), 0.0);
-        log_unimix(logits, self.classes, self.unimix, &mut scratch.probs, &mut scratch.logs);
-        let latent = logits.len() / rows;
-        for ((row, logs), noise) in
-            next.chunks_exact_mut(width).zip(scratch.logs.chunks_exact(latent)).zip(noise.chunks_exact(latent))
-        {
-            let groups = row[self.deter..].chunks_exact_mut(self.classes);
-            let scores = logs.chunks_exact(self.classes).zip(noise.chunks_exact(self.classes));
-            for (group, (logs, noise)) in groups.zip(scores) {
-                group.fill(0.0);
-                group[argmax(logs.iter().zip(noise).map(|(l, n)| l + n))] = 1.0;
-            }
-        }
+        let latents = (&mut next[self.core.deter..], width);
+        let latent = width - self.core.deter;
+        one_hot_rows((logits, latent), self.classes, self.unimix, noise, latents, &mut scratch.sample);
     }
-
-    /// The next deter, into the first columns of `next`.
-    fn core(&self, features: &[f32], action: &[f32], rows: usize, next: &mut [f32], scratch: &mut RolloutScratch) {
-        let RolloutScratch { embedded, shared, hidden, gates, .. } = scratch;
-        let (width, deter, blocks) = (features.len() / rows, self.deter, self.blocks);
-        let inputs = [(features, width), (&features[deter..], width), (action, action.len() / rows)];
-        for ((dense, input), out) in self.inputs.iter().zip(inputs).zip(embedded.iter_mut()) {
-            dense.forward(input, rows, out);
-        }
-        let units = self.inputs[0].outputs();
-        shared.clear();
-        for row in 0..rows {
-            embedded.iter().for_each(|part| shared.extend_from_slice(&part[row * units..][..units]));
-        }
-        let size = deter / blocks;
-        repeat(&self.hidden_bias, rows, hidden);
-        let all = Matrix::new(&self.hidden_shared, 3 * units, deter, deter);
-        matmul(Matrix::new(shared, rows, 3 * units, 3 * units), all, hidden, deter, true, 1);
-        for (g, own) in self.hidden_own.chunks_exact(size * size).enumerate() {
-            let block = Matrix::new(&features[g * size..], rows, size, width);
-            matmul(block, Matrix::new(own, size, size, size), &mut hidden[g * size..], deter, true, 1);
-        }
-        rms_silu_rows(hidden, &self.hidden_norm.0, self.hidden_norm.1);
-        repeat(&self.gates_bias, rows, gates);
-        for (g, kernel) in self.gates.chunks_exact(3 * size * size).enumerate() {
-            let block = Matrix::new(&hidden[g * size..], rows, size, deter);
-            let kernel = Matrix::new(kernel, size, 3 * size, 3 * size);
-            matmul(block, kernel, &mut gates[3 * g * size..], 3 * deter, true, 1);
-        }
-        for ((next, gates), features) in
-            next.chunks_exact_mut(width).zip(gates.chunks_exact(3 * deter)).zip(features.chunks_exact(width))
-        {
-            gru_step(gates, &features[..deter], size, &mut next[..deter]);
-        }
-    }
-}
-
-fn repeat(row: &[f32], rows: usize, out: &mut Vec<f32>) {
-    out.clear();
-    (0..rows).for_each(|_| out.extend_from_slice(row));
 }
 
 /// The policy with copied weights.

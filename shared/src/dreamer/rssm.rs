@@ -43,6 +43,8 @@ pub(super) struct Parts<'a> {
     pub inputs: &'a [(Linear, Norm); 3],
     pub hidden: &'a [(BlockLinear, Norm)],
     pub gates: &'a BlockLinear,
+    pub absolute: bool,
+    pub posterior: (&'a Mlp, &'a Linear),
     pub prior: (&'a Mlp, &'a Linear),
 }
 
@@ -106,6 +108,8 @@ impl Rssm {
             inputs: &self.inputs,
             hidden: &self.hidden,
             gates: &self.gates,
+            absolute: self.absolute,
+            posterior: (&self.posterior, &self.posterior_logits),
             prior: (&self.prior, &self.prior_logits),
         }
     }

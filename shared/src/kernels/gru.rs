@@ -46,6 +46,18 @@ pub fn gru_step(gates: &[f32], deter: &[f32], size: usize, next: &mut [f32]) {
     forward(gates, deter, size, next);
 }
 
+/// Backward pass of [`gru_step`]: from the gradient `dy` [D] of next to those of gates [3D] and deter [D].
+pub(crate) fn gru_backward(
+    gates: &[f32],
+    deter: &[f32],
+    dy: &[f32],
+    size: usize,
+    dgates: &mut [f32],
+    ddeter: &mut [f32],
+) {
+    backward(gates, deter, dy, size, dgates, ddeter);
+}
+
 /// Fewer rows than this stay on one thread.
 const MIN_ROWS: usize = 64;
 

@@ -22,13 +22,15 @@ pub mod stack;
 
 pub use block_linear::block_linear;
 pub use conv::conv2d;
-pub use gru::{gru, gru_step};
+pub use gru::gru;
+pub(crate) use gru::{gru_backward, gru_step};
 pub use linear::linear;
 pub use norm_act::{Act, NormKind, norm_act};
-pub(crate) use one_hot::argmax;
+pub(crate) use one_hot::{argmax, one_hot_backward, one_hot_rows};
 pub use one_hot::{log_unimix, one_hot_sample};
 pub use pool::{max_pool2, spread2, upsample2};
+pub(crate) use record::record;
 pub use record::{no_grad, read, with_weight};
 pub use rms_silu::rms_silu;
-pub(crate) use rms_silu::rms_silu_rows;
+pub(crate) use rms_silu::{rms_silu_rows_backward, rms_silu_to};
 pub use row_loss::{RowLoss, row_loss};

@@ -53,26 +53,50 @@ pub fn one_hot_sample(logits: &Tensor, mix: f32, noise: &[f32]) -> Result<Tensor
         candle_core::bail!("one_hot_sample: {} noise values for logits {:?}", noise.len(), logits.dims());
     }
     let mut sample = vec![0.0; noise.len()];
+    let width = noise.len();
     read(logits, |logits| {
-        let (mut probs, mut logs) = (vec![0.0; noise.len()], vec![0.0; noise.len()]);
-        log_unimix(logits, classes, mix, &mut probs, &mut logs);
-        let groups = logs.chunks_exact(classes).zip(noise.chunks_exact(classes)).zip(sample.chunks_exact_mut(classes));
-        groups.for_each(|((logs, noise), sample)| sample[argmax(logs.iter().zip(noise).map(|(l, n)| l + n))] = 1.0);
+        one_hot_rows((logits, width), classes, mix, noise, (&mut sample, width), &mut Default::default())
     })?;
     let input = logits.clone();
     let backward = move |dy: &[f32]| {
         let mut dx = vec![0.0; dy.len()];
-        read(&input, |logits| {
-            let groups = logits.chunks_exact(classes).zip(dy.chunks_exact(classes)).zip(dx.chunks_exact_mut(classes));
-            for ((logits, dy), dx) in groups {
-                softmax(logits, dx);
-                let dot: f32 = dx.iter().zip(dy).map(|(p, d)| p * d).sum();
-                dx.iter_mut().zip(dy).for_each(|(p, d)| *p *= (1.0 - mix) * (d - dot));
-            }
-        })?;
+        read(&input, |logits| one_hot_backward(logits, classes, mix, dy, &mut dx))?;
         Ok(vec![Some(dx)])
     };
     record(&[Some(logits.clone())], sample, logits.dims(), Box::new(backward))
+}
+
+/// [`one_hot_sample`] of `width` logits a row, into rows of `out` that are `stride` apart. `scratch` is to be used again.
+pub(crate) fn one_hot_rows(
+    (logits, width): (&[f32], usize),
+    classes: usize,
+    mix: f32,
+    noise: &[f32],
+    (out, stride): (&mut [f32], usize),
+    (probs, logs): &mut (Vec<f32>, Vec<f32>),
+) {
+    probs.resize(logits.len(), 0.0);
+    logs.resize(logits.len(), 0.0);
+    log_unimix(logits, classes, mix, probs, logs);
+    let rows = logs.chunks_exact(width).zip(noise.chunks_exact(width)).zip(out.chunks_mut(stride));
+    for ((logs, noise), out) in rows {
+        let groups = out.chunks_exact_mut(classes).zip(logs.chunks_exact(classes).zip(noise.chunks_exact(classes)));
+        for (group, (logs, noise)) in groups {
+            group.fill(0.0);
+            group[argmax(logs.iter().zip(noise).map(|(l, n)| l + n))] = 1.0;
+        }
+    }
+}
+
+/// Adds the gradient of the logits to `dx`, from that of the samples.
+pub(crate) fn one_hot_backward(logits: &[f32], classes: usize, mix: f32, dy: &[f32], dx: &mut [f32]) {
+    let mut probs = vec![0.0; classes];
+    let groups = logits.chunks_exact(classes).zip(dy.chunks_exact(classes)).zip(dx.chunks_exact_mut(classes));
+    for ((logits, dy), dx) in groups {
+        softmax(logits, &mut probs);
+        let dot: f32 = probs.iter().zip(dy).map(|(p, d)| p * d).sum();
+        dx.iter_mut().zip(probs.iter().zip(dy)).for_each(|(dx, (p, d))| *dx += p * (1.0 - mix) * (d - dot));
+    }
 }
 
 /// Index of the first largest value.

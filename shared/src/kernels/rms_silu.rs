@@ -45,6 +45,15 @@ pub(crate) fn rms_silu_rows(x: &mut [f32], scale: &[f32], eps: f32) {
     }
 }
 
+/// [`rms_silu`] of every row of `x` [N, C], into rows of `out` that are `stride` apart.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn rms_silu_to(x: &[f32], scale: &[f32], eps: f32, out: &mut [f32], stride: usize) {
+    for (x, out) in x.chunks_exact(scale.len()).zip(out.chunks_mut(stride)) {
+        let r = rms(x, eps);
+        out.iter_mut().zip(x).zip(scale).for_each(|((out, x), s)| *out = silu(*x * (r * s)));
+    }
+}
+
 /// From the gradient of the result to that of `x`, in place; returns the gradient of the scale.
 fn backward(x: &[f32], scale: &[f32], eps: f32, d: &mut [f32]) -> Vec<f32> {
     let channels = scale.len();
@@ -62,7 +71,7 @@ fn backward(x: &[f32], scale: &[f32], eps: f32, d: &mut [f32]) -> Vec<f32> {
 
 /// For every row of `x` [N, C]: `d`, the gradient of the result, becomes that of `x`; adds to the gradient of the scale.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn rms_silu_rows_backward(x: &[f32], scale: &[f32], eps: f32, d: &mut [f32], ds: &mut [f32]) {
+pub(crate) fn rms_silu_rows_backward(x: &[f32], scale: &[f32], eps: f32, d: &mut [f32], ds: &mut [f32]) {
     for (x, d) in x.chunks_exact(scale.len()).zip(d.chunks_exact_mut(scale.len())) {
         let r = rms(x, eps);
         // `d` is first the gradient of the normed, scaled value.

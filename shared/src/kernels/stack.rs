@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::linear::column_sums;
 use super::matmul::{Matrix, matmul};
 use super::record::{read, record};
-use super::rms_silu::{rms_silu_rows, rms_silu_rows_backward};
+use super::rms_silu::{rms_silu_rows, rms_silu_rows_backward, rms_silu_to};
 use super::row_loss::RowLoss;
 use crate::params::Weight;
 
@@ -59,22 +59,41 @@ impl Dense {
         self.bias.len()
     }
 
+    /// Kernel, bias and scale as parts of the graph.
+    pub(crate) fn source(&self) -> &[Tensor] {
+        &self.source
+    }
+
     /// `rows` rows of `x`, `stride` numbers apart, to `out` [rows, outputs].
-    pub fn forward(&self, x: (&[f32], usize), rows: usize, out: &mut Vec<f32>) {
-        self.linear(x, rows, out);
+    fn forward(&self, x: (&[f32], usize), rows: usize, out: &mut Vec<f32>) {
+        out.resize(rows * self.outputs(), 0.0);
+        self.linear(x, out);
         self.activate(out);
     }
 
-    fn linear(&self, (x, stride): (&[f32], usize), rows: usize, out: &mut Vec<f32>) {
+    /// The linear map alone.
+    pub(crate) fn linear(&self, (x, stride): (&[f32], usize), out: &mut [f32]) {
         let width = self.outputs();
-        out.clear();
-        (0..rows).for_each(|_| out.extend_from_slice(&self.bias));
-        matmul(Matrix::new(x, rows, self.inputs(), stride), self.matrix(), out, width, true, 1);
+        out.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(&self.bias));
+        let x = Matrix::new(x, out.len() / width, self.inputs(), stride);
+        matmul(x, self.matrix(), out, width, true, 1);
     }
 
+    /// Norm and activation, in place.
     fn activate(&self, x: &mut [f32]) {
         if let Some((scale, eps)) = &self.norm {
             rms_silu_rows(x, scale, *eps);
+        }
+    }
+
+    /// Norm and activation of `x` [rows, outputs], into rows of `out` that are `stride` apart.
+    pub(crate) fn activate_to(&self, x: &[f32], out: &mut [f32], stride: usize) {
+        match &self.norm {
+            Some((scale, eps)) => rms_silu_to(x, scale, *eps, out, stride),
+            None => {
+                let rows = x.chunks_exact(self.outputs()).zip(out.chunks_mut(stride));
+                rows.for_each(|(x, out)| out[..x.len()].copy_from_slice(x));
+            }
         }
     }
 
@@ -82,31 +101,43 @@ impl Dense {
         Matrix::new(&self.kernel, self.inputs(), self.outputs(), self.outputs())
     }
 
+    /// The rows `rows` of the kernel.
+    pub(crate) fn part(&self, rows: std::ops::Range<usize>) -> Matrix<'_> {
+        let width = self.outputs();
+        Matrix::new(&self.kernel[rows.start * width..], rows.len(), width, width)
+    }
+
+    /// The bias.
+    pub(crate) fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
     /// Numbers in kernel, bias and scale.
-    fn parameters(&self) -> usize {
+    pub(crate) fn parameters(&self) -> usize {
         self.kernel.len() + self.bias.len() + self.norm.as_ref().map_or(0, |(scale, _)| scale.len())
     }
 
-    /// Adds to the gradients of kernel, bias and scale, one after another in `grads`; `linear` is what [`Dense::linear`] gave, and
-    /// `d`, the gradient of the result, becomes that of `linear`.
-    fn backward(&self, x: (&[f32], usize), linear: &[f32], d: &mut [f32], grads: &mut [f32]) {
-        let (kernel, rest) = grads.split_at_mut(self.kernel.len());
-        let (bias, scale_gradient) = rest.split_at_mut(self.bias.len());
-        let (width, rows) = (self.outputs(), linear.len() / self.outputs());
+    /// `d`, the gradient after norm and activation, becomes that of `linear`, the linear map's result. Adds to the scale's gradient,
+    /// which lies in `grads` behind kernel and bias.
+    pub(crate) fn activate_backward(&self, linear: &[f32], d: &mut [f32], grads: &mut [f32]) {
         if let Some((scale, eps)) = &self.norm {
-            rms_silu_rows_backward(linear, scale, *eps, d, scale_gradient);
+            rms_silu_rows_backward(linear, scale, *eps, d, &mut grads[self.kernel.len() + self.bias.len()..]);
         }
-        let x = Matrix::new(x.0, rows, self.inputs(), x.1);
-        matmul(x.t(), Matrix::new(d, rows, width, width), kernel, width, true, 1);
-        bias.iter_mut().zip(column_sums(d, width)).for_each(|(b, d)| *b += d);
     }
 
-    /// From the gradient of the linear map's result to that of its input.
-    fn backward_input(&self, d: &[f32]) -> Vec<f32> {
+    /// From the gradient `d` of the linear map's result: adds to those of kernel and bias, at the start of `grads`.
+    pub(crate) fn weight_gradients(&self, (x, stride): (&[f32], usize), d: &[f32], grads: &mut [f32]) {
+        let (kernel, rest) = grads.split_at_mut(self.kernel.len());
         let (width, rows) = (self.outputs(), d.len() / self.outputs());
-        let mut dx = vec![0.0; rows * self.inputs()];
-        matmul(Matrix::new(d, rows, width, width), self.matrix().t(), &mut dx, self.inputs(), false, 1);
-        dx
+        let x = Matrix::new(x, rows, self.inputs(), stride);
+        matmul(x.t(), Matrix::new(d, rows, width, width), kernel, width, true, 1);
+        rest.iter_mut().zip(column_sums(d, width)).for_each(|(b, d)| *b += d);
+    }
+
+    /// From the gradient of the linear map's result to that of its input, written or added to `out`.
+    pub(crate) fn backward_input(&self, d: &[f32], out: &mut [f32], add: bool) {
+        let (width, rows) = (self.outputs(), d.len() / self.outputs());
+        matmul(Matrix::new(d, rows, width, width), self.matrix().t(), out, self.inputs(), add, 1);
     }
 }
 
@@ -167,11 +198,9 @@ impl Stack {
         let mut saved = Saved { first, step, rows, linear: vec![] };
         let mut now = vec![];
         for (i, layer) in self.layers.iter().enumerate() {
-            let mut linear = vec![];
-            match i {
-                0 => layer.linear(saved.input(x), rows, &mut linear),
-                _ => layer.linear((&now, layer.inputs()), rows, &mut linear),
-            }
+            let mut linear = vec![0.0; rows * layer.outputs()];
+            let seen = if i == 0 { saved.input(x) } else { (now.as_slice(), layer.inputs()) };
+            layer.linear(seen, &mut linear);
             now.clone_from(&linear);
             layer.activate(&mut now);
             saved.linear.push(linear);
@@ -227,11 +256,14 @@ impl Stack {
                 seen
             });
             let input = seen.as_ref().map_or(saved.input(x), |seen| (seen, layer.inputs()));
-            layer.backward(input, &saved.linear[i], &mut d, grads);
+            layer.activate_backward(&saved.linear[i], &mut d, grads);
+            layer.weight_gradients(input, &d, grads);
             if i == 0 && !wanted {
                 return None;
             }
-            d = layer.backward_input(&d);
+            let mut before = vec![0.0; saved.rows * layer.inputs()];
+            layer.backward_input(&d, &mut before, false);
+            d = before;
         }
         Some(d)
     }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Linear, Norm, Style};
-use crate::kernels::stack::Stack;
+use crate::kernels::stack::{Dense, Stack};
 use crate::params::{ParamError, Scope};
 
 /// Linear, norm and activation, several times.
@@ -63,8 +63,11 @@ impl Mlp {
 
     /// The same, forward only; none if norm and activation are not RMS and SiLU.
     pub fn stack(&self) -> Result<Option<Stack>> {
-        let layers =
-            self.layers.iter().map(|(linear, norm)| linear.dense_with(norm)).collect::<Result<Option<Vec<_>>>>();
-        Ok(layers?.map(Stack::new))
+        Ok(self.denses()?.map(Stack::new))
+    }
+
+    /// The layers of [`Mlp::stack`].
+    pub(crate) fn denses(&self) -> Result<Option<Vec<Dense>>> {
+        self.layers.iter().map(|(linear, norm)| linear.dense_with(norm)).collect()
     }
 }
