@@ -1,6 +1,8 @@
 //! `lucid bench`: how long the parts of Lucid take on this machine.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use clap::{Subcommand, ValueEnum};
@@ -13,6 +15,8 @@ use shared::params::Tree;
 
 use crate::RunError;
 use crate::agent::{Agent, Batch, Origin};
+use crate::error::io;
+use crate::launch::ENVIRONMENT;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -73,6 +77,9 @@ impl Case {
 /// Measure what the command line says.
 pub fn run(args: &Args) -> Result<(), RunError> {
     let Args::Train(args) = args;
+    if ENVIRONMENT.iter().any(|(name, value)| std::env::var(name).as_deref() != Ok(value)) {
+        return again();
+    }
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
     let config = Config::load(&[args.case.preset()], &[] as &[&str])?;
@@ -96,6 +103,14 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         false => println!("{case}: {wall:.3} s a training step, {cpu:.3} s of CPU, {threads} threads"),
     }
     Ok(())
+}
+
+/// This program again, with the environment variables of a learner.
+fn again() -> Result<(), RunError> {
+    let binary = std::env::current_exe().map_err(io("find", Path::new("the running binary")))?;
+    let mut command = Command::new(&binary);
+    let status = command.args(std::env::args_os().skip(1)).envs(ENVIRONMENT).status().map_err(io("start", &binary))?;
+    std::process::exit(status.code().unwrap_or(1))
 }
 
 /// A batch of noise, with an episode's border in it.

@@ -8,6 +8,7 @@ mod resolve;
 mod restart;
 mod supervisor;
 
+pub use child::ENVIRONMENT;
 pub use control::{Notice, Order};
 pub use lock::RunLock;
 pub use resolve::{Request, Resolved, resolve};
