@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use learner::agent::{Agent, Origin};
+use learner::official::pickle::{Item, write as write_pickle};
 use learner::official::{OfficialError, from_official, read, to_official, write};
 use shared::array::Array;
 use shared::config::Config;
@@ -184,7 +185,20 @@ fn changed(file: &str, change: impl FnOnce(&Path)) -> String {
     }
     read(dir.path()).unwrap();
     change(&dir.path().join(file));
-    read(dir.path()).err().expect("the folder is damaged").to_string()
+    read(dir.path()).expect_err("the folder is damaged").to_string()
+}
+
+/// `{"params": {"0": a, "1": a, …}}`: 1 MB that stands for 10 GB.
+fn one_array_under_many_names() -> Vec<u8> {
+    let array = write_pickle(&Item::Array(&Array::u8(&[1 << 20], &vec![0; 1 << 20])));
+    let mut bytes = [b"\x80\x04}\x8c\x06params}(\x8c\x05first", &array[2..array.len() - 1], b"\x94"].concat();
+    for name in 0..10_000u32 {
+        bytes.extend(b"\x8c\x04");
+        bytes.extend(format!("{name:04}").as_bytes());
+        bytes.extend(b"h\0");
+    }
+    bytes.extend(b"us.");
+    bytes
 }
 
 #[test]
@@ -198,6 +212,8 @@ fn damaged_and_hostile_files_are_refused_by_name() {
     assert!(hostile.contains("step.pkl") && hostile.contains("`os.system`"), "{hostile}");
     let other = changed("agent.pkl", |file| fs::write(file, b"\x80\x04K\x03.").unwrap());
     assert!(other.contains("agent.pkl") && other.contains("`params`"), "{other}");
+    let blown_up = changed("agent.pkl", |file| fs::write(file, one_array_under_many_names()).unwrap());
+    assert!(blown_up.contains("agent.pkl") && blown_up.contains("too many"), "{blown_up}");
     let steps = changed("step.pkl", |file| fs::write(file, b"\x80\x04J\xff\xff\xff\xff.").unwrap());
     assert!(steps.contains("step.pkl") && steps.contains("environment steps"), "{steps}");
     let unfinished = changed("done", |file| fs::remove_file(file).unwrap());
@@ -223,7 +239,9 @@ fn a_checkpoint_of_several_processes_is_put_together() {
         let base = dir.path().join("ckpt").join(part);
         fs::create_dir_all(base.join("newest")).unwrap();
         fs::write(base.join("latest"), "newest").unwrap();
-        files.iter().for_each(|file| drop(fs::copy(source.join(file), base.join("newest").join(file)).unwrap()));
+        for file in files {
+            fs::copy(source.join(file), base.join("newest").join(file)).unwrap();
+        }
     }
     for start in [dir.path().to_path_buf(), dir.path().join("ckpt"), dir.path().join("ckpt/agent")] {
         assert_eq!(read(&start).unwrap().step, 1234);

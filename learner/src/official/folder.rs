@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use shared::array::Array;
 use shared::params::Tree;
 
 use super::pickle::{Item, Pickle, Value, write as write_pickle};
@@ -17,6 +16,9 @@ const STEP: &str = "step.pkl";
 const REPLAY: &str = "replay.pkl";
 const DONE: &str = "done";
 const LATEST: &str = "latest";
+/// Several paths may share one array of the file, which is copied for each: all copies together are at most this many times the
+/// file's size.
+const SHARING: usize = 8;
 
 /// What Lucid takes from a checkpoint.
 #[derive(Debug)]
@@ -35,13 +37,8 @@ pub fn read(dir: &Path) -> Result<Checkpoint, OfficialError> {
     if !path.join(DONE).exists() {
         return Err(OfficialError::Unfinished { path });
     }
-    let values = read_pickle(&path.join(AGENT), |file, value| {
-        let agent = value.entries().unwrap_or_default();
-        let params = agent.get("params").and_then(|params| params.entries());
-        let params = params.ok_or_else(|| content(file, "no dict `params` by path"))?;
-        params.into_iter().map(|(key, value)| Ok((key.to_string(), array(file, key, value)?))).collect()
-    })?;
-    let step = read_pickle(&step_file(&path)?, |file, value| {
+    let values = read_pickle(&path.join(AGENT), arrays)?;
+    let step = read_pickle(&step_file(&path)?, |file, value, _| {
         let step = value.integer().and_then(|step| u64::try_from(step).ok());
         step.ok_or_else(|| content(file, "no count of environment steps"))
     })?;
@@ -84,19 +81,31 @@ fn step_file(path: &Path) -> Result<PathBuf, OfficialError> {
     })
 }
 
+/// Read a file and take what is needed from its content; told the file's size, too.
 fn read_pickle<T>(
     file: &Path,
-    take: impl FnOnce(&Path, Value) -> Result<T, OfficialError>,
+    take: impl FnOnce(&Path, Value, usize) -> Result<T, OfficialError>,
 ) -> Result<T, OfficialError> {
     let bytes = fs::read(file).map_err(FileError::io("read", file))?;
     let pickle = Pickle::read(&bytes);
     let pickle = pickle.map_err(|source| OfficialError::Pickle { path: file.to_path_buf(), source })?;
-    take(file, pickle.value())
+    take(file, pickle.value(), bytes.len())
 }
 
-fn array(file: &Path, key: &str, value: Value) -> Result<Array, OfficialError> {
-    let stored = value.array().ok_or_else(|| content(file, format!("`{key}` is no array")))?;
-    stored.to_array().ok_or_else(|| content(file, format!("`{key}` has the unknown type {}", stored.element())))
+/// The arrays in `params`, by path.
+fn arrays(file: &Path, value: Value, size: usize) -> Result<Tree, OfficialError> {
+    let agent = value.entries().unwrap_or_default();
+    let params = agent.get("params").and_then(|params| params.entries());
+    let params = params.ok_or_else(|| content(file, "no dict `params` by path"))?;
+    let mut left = size.saturating_mul(SHARING);
+    let array = |(key, value): (&str, Value)| {
+        let stored = value.array().ok_or_else(|| content(file, format!("`{key}` is no array")))?;
+        left = left.checked_sub(stored.size()).ok_or_else(|| content(file, "one array stands for too many"))?;
+        let array = stored.to_array();
+        let array = array.ok_or_else(|| content(file, format!("`{key}` has the unknown type {}", stored.element())))?;
+        Ok((key.to_string(), array))
+    };
+    params.into_iter().map(array).collect()
 }
 
 /// Write a checkpoint into `out`, which is then what the official code's `ckpt` folder is; returns the checkpoint's own folder.

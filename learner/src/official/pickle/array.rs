@@ -24,6 +24,9 @@ impl std::fmt::Display for Element {
     }
 }
 
+/// Most axes of an array, NumPy's own limit.
+const AXES: usize = 64;
+
 /// An array whose elements are still in the file.
 #[derive(Debug)]
 pub struct Stored<'a> {
@@ -35,15 +38,18 @@ pub struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// None if the shape needs another number of bytes.
+    /// None if the shape needs another number of bytes, or has more axes than NumPy allows.
     pub fn new(element: Element, shape: Vec<usize>, fortran: bool, bytes: &'a [u8]) -> Option<Self> {
+        if shape.len() > AXES {
+            return None;
+        }
         let elements = shape.iter().try_fold(1usize, |n, side| n.checked_mul(*side))?;
         (elements.checked_mul(element.size)? == bytes.len()).then_some(Self { element, shape, fortran, bytes })
     }
 
-    /// Shape, outermost axis first.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
+    /// Bytes of all elements.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Element type by its NumPy name.

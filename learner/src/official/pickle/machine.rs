@@ -162,12 +162,17 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<usize, PickleError> {
+    /// The object on top, above the last mark.
+    fn top(&self) -> Result<usize, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
-        match self.stack.len() > floor {
-            true => self.stack.pop().ok_or_else(|| self.broken("nothing on the stack")),
-            false => Err(self.broken("nothing on the stack")),
-        }
+        let above = self.stack.get(floor..).and_then(<[usize]>::last);
+        above.copied().ok_or_else(|| self.broken("nothing on the stack"))
+    }
+
+    fn pop(&mut self) -> Result<usize, PickleError> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
     }
 
     fn pop_many(&mut self, count: usize) -> Result<Vec<usize>, PickleError> {
@@ -179,13 +184,6 @@ impl<'a> Machine<'a> {
     fn pop_mark(&mut self) -> Result<Vec<usize>, PickleError> {
         let mark = self.marks.pop().ok_or_else(|| self.broken("no mark on the stack"))?;
         Ok(self.stack.split_off(mark))
-    }
-
-    /// The object on top, which stays there.
-    fn top(&mut self) -> Result<usize, PickleError> {
-        let top = self.pop()?;
-        self.stack.push(top);
-        Ok(top)
     }
 
     fn integer(&mut self, size: u64, signed: bool) -> Result<(), PickleError> {
