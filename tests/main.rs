@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failures;
+mod official;
 mod processes;
 mod support;
 mod train;

@@ -340,44 +340,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Set parameters, slow value and normalisers by their official paths, and start without a carry.
-    pub fn set_official(&mut self, values: &Tree) -> Result<(), AgentError> {
-        let (mut params, mut slow) = (Tree::new(), Tree::new());
-        for (path, array) in values {
-            match path.split('/').next() {
-                Some("slowval") => drop(slow.insert(path.clone(), array.clone())),
-                Some("retnorm" | "valnorm" | "advnorm" | "slowval_count") => {}
-                _ => drop(params.insert(path.clone(), array.clone())),
-            }
-        }
-        let number =
-            |path: &str| values.get(path).and_then(|a| a.to_f32().first().copied()).ok_or_else(|| misfit(path));
-        let mut norms = self.norms.clone();
-        for (norm, normalize) in norms.named() {
-            for (name, value) in normalize.named() {
-                *value = number(&format!("{norm}/{name}/value"))?;
-            }
-        }
-        let count = number("slowval_count/value")? as u64;
-        self.params.restore(&params)?;
-        self.slow_params.restore(&slow)?;
-        (self.norms, self.slow_count, self.carry) = (norms, count, None);
-        Ok(())
-    }
-
-    /// Parameters, slow value with its count, and normalisers by their official paths.
-    pub fn official(&self) -> Result<Tree, AgentError> {
-        let mut values = self.params.trainable_tree()?;
-        values.extend(self.slow_params.trainable_tree()?);
-        for (norm, normalize) in self.norms.clone().named() {
-            for (name, value) in normalize.named() {
-                values.insert(format!("{norm}/{name}/value"), Array::f32(&[1], &[*value]));
-            }
-        }
-        values.insert("slowval_count/value".into(), Array::i32(&[1], &[self.slow_count as i32]));
-        Ok(values)
-    }
-
     /// The networks.
     pub fn model(&self) -> &Model {
         &self.model

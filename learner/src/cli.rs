@@ -3,6 +3,8 @@
 mod bench;
 mod child;
 mod eval;
+mod export;
+mod import;
 mod params;
 mod train;
 mod vit;
@@ -27,6 +29,8 @@ enum Command {
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
     Params(params::Args),
+    Import(import::Args),
+    Export(export::Args),
     /// Weights of the frozen ViT.
     #[command(subcommand)]
     Vit(vit::Args),
@@ -47,6 +51,8 @@ pub fn main() -> Result<(), RunError> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
+        Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Vit(args) => vit::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Learner(args) => child::learner(args),

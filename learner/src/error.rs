@@ -29,6 +29,9 @@ pub enum RunError {
     /// Checkpoints.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// A checkpoint of the official code.
+    #[error(transparent)]
+    Official(#[from] crate::official::OfficialError),
     /// Metrics.
     #[error(transparent)]
     Metric(#[from] shared::metrics::MetricError),

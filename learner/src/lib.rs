@@ -14,6 +14,7 @@ pub mod launch;
 pub mod limiter;
 mod links;
 mod lockstep;
+pub mod official;
 pub mod optim;
 mod process;
 mod publisher;

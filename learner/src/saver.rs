@@ -51,10 +51,7 @@ impl<'a> Saver<'a> {
 }
 
 fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pending<'a>, RunError> {
-    let frozen = |r: &shared::params::FrozenRecord| {
-        (r.prefix.clone(), Frozen { digest: r.digest.clone(), source: r.source.clone() })
-    };
-    let mut frozen: BTreeMap<_, _> = agent.params().frozen().iter().map(frozen).collect();
+    let mut frozen = frozen(agent);
     let trunk = run.trunk.as_ref().and_then(|trunk| trunk.record.clone());
     frozen.extend(trunk.map(|record| (PREFIX.to_string(), record)));
     let (config, layout) = (fingerprint(&run.config)?, format!("{:016x}", run.welcome.layout));
@@ -65,6 +62,14 @@ fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pendin
     drop(border);
     let finish = move |replay| Cut { agent: state, counters, limiter, replay, pending, frozen, config, layout };
     Ok(Pending { replay, finish: Box::new(finish) })
+}
+
+/// Frozen subtrees of an agent; the ViT is beside it.
+pub fn frozen(agent: &Agent) -> BTreeMap<String, Frozen> {
+    let record = |r: &shared::params::FrozenRecord| {
+        (r.prefix.clone(), Frozen { digest: r.digest.clone(), source: r.source.clone() })
+    };
+    agent.params().frozen().iter().map(record).collect()
 }
 
 /// Fingerprint of a resolved configuration.
