@@ -28,13 +28,6 @@ pub struct Normalizers {
     pub advantages: Normalize,
 }
 
-impl Normalizers {
-    /// Each with its official name.
-    pub fn named(&mut self) -> [(&'static str, &mut Normalize); 3] {
-        [("retnorm", &mut self.returns), ("valnorm", &mut self.values), ("advnorm", &mut self.advantages)]
-    }
-}
-
 /// A loss to descend, and what came with it.
 pub struct Loss {
     /// Scaled sum of all losses.
