@@ -163,7 +163,9 @@ impl Agent {
         let model = Model::new(config, obs, act, &params)?;
         let rssm = &config.dynamics.rssm;
         let features = rssm.deter + rssm.stoch * rssm.classes;
-        let slow = |source: &dyn Source| Value::new(&Scope::root(source).sub("slowval"), &config.value, features);
+        let slow = |source: &dyn Source| {
+            Value::new(&Scope::root(source).sub("slowval"), &config.value, config.precision(), features)
+        };
         slow(&slow_params)?;
         let slow_params = slow_params.seal()?;
         let slow = slow(&slow_params)?;

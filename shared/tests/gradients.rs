@@ -7,7 +7,7 @@ use shared::dist::categorical::{self, Side};
 use shared::dist::normal::Bounded;
 use shared::dist::{Draws, Seeded, TwoHot};
 use shared::kernels::math::softmax;
-use shared::kernels::{self, Act, NormKind};
+use shared::kernels::{self, Act, NormKind, Precision};
 use shared::params::Weight;
 
 type Inputs = Vec<Vec<f64>>;
@@ -96,13 +96,13 @@ fn linear_maps() {
     layer(
         "linear",
         &[&[3, 5], &[5, 4], &[4]],
-        |v| kernels::linear(v[0].as_tensor(), &weight(&v[1]), &weight(&v[2])),
+        |v| kernels::linear(v[0].as_tensor(), &weight(&v[1]), &weight(&v[2]), Precision::Float32),
         |x| affine(&x[0], &x[1], &x[2]),
     );
     layer(
         "block linear",
         &[&[3, 6], &[2, 3, 2], &[4]],
-        |v| kernels::block_linear(v[0].as_tensor(), &weight(&v[1]), &weight(&v[2])),
+        |v| kernels::block_linear(v[0].as_tensor(), &weight(&v[1]), &weight(&v[2]), Precision::Float32),
         |x| {
             let row = |row: &[f64]| {
                 let block = |g: usize| affine(&row[g * 3..][..3], &x[1][g * 6..][..6], &x[2][g * 2..][..2]);
@@ -159,7 +159,7 @@ fn norms_with_activations() {
     layer(
         "rms, silu",
         &shapes[..2],
-        |v| kernels::rms_silu(v[0].as_tensor(), &weight(&v[1]), 1e-4),
+        |v| kernels::rms_silu(v[0].as_tensor(), &weight(&v[1]), 1e-4, Precision::Float32),
         |x| formula(NormKind::Rms { eps: 1e-4 }, Act::Silu, x),
     );
     let acts = [
@@ -179,7 +179,16 @@ fn norms_with_activations() {
             layer(
                 &format!("{kind:?}, {act:?}"),
                 &shapes,
-                |v| kernels::norm_act(v[0].as_tensor(), kind, Some(&weight(&v[1])), Some(&weight(&v[2])), act),
+                |v| {
+                    kernels::norm_act(
+                        v[0].as_tensor(),
+                        kind,
+                        Some(&weight(&v[1])),
+                        Some(&weight(&v[2])),
+                        act,
+                        Precision::Float32,
+                    )
+                },
                 |x| formula(kind, act, x),
             );
         }
@@ -191,7 +200,7 @@ fn gates() {
     layer(
         "gru",
         &[&[2, 12], &[2, 4]],
-        |v| kernels::gru(v[0].as_tensor(), v[1].as_tensor(), 2),
+        |v| kernels::gru(v[0].as_tensor(), v[1].as_tensor(), 2, Precision::Float32),
         |x| {
             let one = |i: usize| {
                 let (row, block, j) = (i / 4, i % 4 / 2, i % 2);
@@ -232,7 +241,7 @@ fn images() {
         layer(
             &format!("convolution of {sides:?} by {k}, stride {stride}"),
             &[&[1, sides[0], sides[1], 2], &[k, k, 2, 3], &[3]],
-            |v| kernels::conv2d(v[0].as_tensor(), &weight(&v[1]), &weight(&v[2]), stride),
+            |v| kernels::conv2d(v[0].as_tensor(), &weight(&v[1]), &weight(&v[2]), stride, Precision::Float32),
             |x| convolve(x, [sides[0], sides[1], 2], k, stride),
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
-use shared::config::DecSimpleConfig;
+use shared::config::{AgentConfig, DecSimpleConfig};
 use shared::dreamer::inputs::{self, Columns};
 use shared::dreamer::{Inputs, Standardize};
 use shared::env::{Space, Spaces};
@@ -35,20 +35,20 @@ pub struct Latent {
 }
 
 impl Decoder {
-    /// Modules below `dec`. An image is predicted where its frames are recorded, features where the config asks for them;
-    /// `reduce` is the encoder's.
+    /// Modules below `dec`. An image is predicted where its frames are recorded, features where the config asks for them.
     pub fn new(
         source: &dyn Source,
-        config: &DecSimpleConfig,
-        reduce: usize,
+        config: &AgentConfig,
         spaces: &Spaces,
         latent: Latent,
     ) -> std::result::Result<Self, ParamError> {
         let scope = Scope::root(source).sub("dec");
+        let (precision, reduce) = (config.precision(), config.enc.simple.reduce);
+        let config = &config.dec.simple;
         let observed = inputs::observed(spaces);
         let vector_spaces = || observed.iter().filter(|(_, s)| inputs::is_vector(s));
         let feature_spaces = || observed.iter().filter(|(_, s)| config.features && inputs::is_features(s));
-        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
         let mlp = match vector_spaces().count() + feature_spaces().count() {
             0 => None,
             _ => Some(Mlp::head(&scope.sub("mlp"), &style, latent.deter + latent.stoch, config.units, config.layers)?),

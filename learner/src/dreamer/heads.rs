@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softmax, softplus};
-use shared::kernels::{RowLoss, no_grad, read};
+use shared::kernels::{Precision, RowLoss, no_grad, read};
 use shared::nn::{Linear, Mlp, Outputs, Style};
 use shared::params::{ParamError, Scope};
 
@@ -17,9 +17,14 @@ pub struct Value {
 
 impl Value {
     /// Modules below `scope` (`rew`, `val`, `slowval`).
-    pub fn new(scope: &Scope, config: &HeadConfig, inputs: usize) -> std::result::Result<Self, ParamError> {
+    pub fn new(
+        scope: &Scope,
+        config: &HeadConfig,
+        precision: Precision,
+        inputs: usize,
+    ) -> std::result::Result<Self, ParamError> {
         let bins = TwoHot::new(config.bins.unwrap_or(255));
-        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
         let mlp = Mlp::head(&scope.sub("mlp"), &style, inputs, config.units, config.layers)?;
         let head = Linear::new(&scope.sub("head").sub("logits"), &style, mlp.width(), bins.count(), config.outscale)?;
         Ok(Self { mlp, head, bins })
@@ -68,8 +73,13 @@ pub struct Binary {
 
 impl Binary {
     /// Modules below `scope` (`con`).
-    pub fn new(scope: &Scope, config: &HeadConfig, inputs: usize) -> std::result::Result<Self, ParamError> {
-        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+    pub fn new(
+        scope: &Scope,
+        config: &HeadConfig,
+        precision: Precision,
+        inputs: usize,
+    ) -> std::result::Result<Self, ParamError> {
+        let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
         let mlp = Mlp::head(&scope.sub("mlp"), &style, inputs, config.units, config.layers)?;
         let head = Linear::new(&scope.sub("head").sub("logit"), &style, mlp.width(), 1, config.outscale)?;
         Ok(Self { mlp, head })

@@ -156,6 +156,7 @@ impl Block<'_> {
                 }
                 column += span;
             }
+            self.rssm.precision().round(&mut embed);
             if let Some(noise) = self.noise.latents.get(step) {
                 self.rssm.imagine(&now, &embed, self.rows_of(noise, rows), &mut next, &mut scratch);
                 std::mem::swap(&mut now, &mut next);

@@ -24,16 +24,16 @@ pub struct Model {
 impl Model {
     /// Build over a source of weights.
     pub fn new(config: &AgentConfig, obs: &Spaces, act: &Spaces, source: &dyn Source) -> Result<Self, ParamError> {
-        let root = Scope::root(source);
+        let (root, precision) = (Scope::root(source), config.precision());
         let rssm = &config.dynamics.rssm;
         let latent = Latent { deter: rssm.deter, stoch: rssm.stoch * rssm.classes };
         let features = latent.deter + latent.stoch;
         Ok(Self {
             acting: Acting::new(config, obs, act, source)?,
-            decoder: Decoder::new(source, &config.dec.simple, config.enc.simple.reduce, obs, latent)?,
-            reward: Value::new(&root.sub("rew"), &config.rewhead, features)?,
-            cont: Binary::new(&root.sub("con"), &config.conhead, features)?,
-            value: Value::new(&root.sub("val"), &config.value, features)?,
+            decoder: Decoder::new(source, config, obs, latent)?,
+            reward: Value::new(&root.sub("rew"), &config.rewhead, precision, features)?,
+            cont: Binary::new(&root.sub("con"), &config.conhead, precision, features)?,
+            value: Value::new(&root.sub("val"), &config.value, precision, features)?,
         })
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::Precision;
+
 /// DreamerV3's options. Units are in `defaults.toml`, formulas in the modules that use them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,16 +45,27 @@ pub struct AgentConfig {
     pub consec_train: usize,
     pub replay_context: usize,
     pub report_length: usize,
+    #[serde(default = "float32")]
+    pub compute_dtype: String,
 }
 
 fn one() -> usize {
     1
 }
 
+fn float32() -> String {
+    "float32".into()
+}
+
 impl AgentConfig {
     /// Steps of one sample from replay: `consec_train` batches that follow each other, with their context before.
     pub fn sample_length(&self) -> usize {
         self.consec_train * self.batch_length + self.replay_context
+    }
+
+    /// What activations are rounded to; float32 for a name that [`super::Config::check`] refuses.
+    pub fn precision(&self) -> Precision {
+        Precision::parse(&self.compute_dtype).unwrap_or_default()
     }
 
     /// What is set here and has no effect, since the official code ignores it too: the numbers stay its numbers.

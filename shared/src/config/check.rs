@@ -2,6 +2,7 @@
 
 use regex::Regex;
 
+use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
 use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
@@ -169,6 +170,7 @@ impl AgentConfig {
         p.need(self.horizon > 1.0, || format!("`agent.horizon` is {}, must be above 1", self.horizon));
         p.one_of("agent.policy_dist_disc", &self.policy_dist_disc, &["categorical"]);
         p.one_of("agent.policy_dist_cont", &self.policy_dist_cont, &["bounded_normal"]);
+        p.one_of("agent.compute_dtype", &self.compute_dtype, &Precision::NAMES);
         p.one_of("agent.dyn.typ", &self.dynamics.typ, &["rssm"]);
         p.one_of("agent.enc.typ", &self.enc.typ, &["simple"]);
         p.one_of("agent.dec.typ", &self.dec.typ, &["simple"]);

@@ -63,11 +63,12 @@ impl Acting {
     pub fn new(config: &AgentConfig, obs: &Spaces, act: &Spaces, source: &dyn Source) -> Result<Self, ParamError> {
         let root = Scope::root(source);
         let rssm_config = &config.dynamics.rssm;
-        let encoder = Encoder::new(&root.sub("enc"), &config.enc.simple, obs)?;
+        let precision = config.precision();
+        let encoder = Encoder::new(&root.sub("enc"), &config.enc.simple, precision, obs)?;
         let actions = act.values().map(Space::width).sum();
-        let rssm = Rssm::new(&root.sub("dyn"), rssm_config, actions, encoder.width())?;
+        let rssm = Rssm::new(&root.sub("dyn"), rssm_config, precision, actions, encoder.width())?;
         let features = rssm_config.deter + rssm_config.stoch * rssm_config.classes;
-        let policy = Policy::new(&root.sub("pol"), &config.policy, features, act)?;
+        let policy = Policy::new(&root.sub("pol"), &config.policy, precision, features, act)?;
         Ok(Self { config: config.clone(), act: act.clone(), encoder, rssm, policy })
     }
 

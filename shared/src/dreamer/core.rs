@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use super::rssm::Parts;
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::kernels::stack::Dense;
-use crate::kernels::{gru_backward, gru_step, rms_silu_rows_backward, rms_silu_to, with_weight};
+use crate::kernels::{Precision, gru_backward, gru_step, rms_silu_rows_backward, rms_silu_to, with_weight};
 
 /// Weights of the core: three inputs, a block-diagonal hidden layer, block-diagonal gates.
 pub(super) struct Core {
@@ -23,6 +23,7 @@ pub(super) struct Core {
     /// Per block [deter/g, 3 * deter/g].
     gates: Vec<f32>,
     gates_bias: Vec<f32>,
+    precision: Precision,
     /// The same weights as parts of the graph, in the order of [`CoreGrads::flat`].
     source: Vec<Tensor>,
 }
@@ -92,6 +93,11 @@ impl Core {
             }
         })?;
         let copy = |weight| with_weight(weight, <[f32]>::to_vec);
+        let precision = parts.precision;
+        let rounded = |mut values: Vec<f32>| {
+            precision.round(&mut values);
+            values
+        };
         let inputs = [first, second, third];
         let mut source: Vec<Tensor> = inputs.iter().flat_map(Dense::source).cloned().collect();
         for weight in [kernel, bias, scale, gates, gates_bias] {
@@ -101,12 +107,13 @@ impl Core {
             deter: outputs * blocks,
             blocks,
             inputs,
-            own,
-            shared,
-            bias: copy(bias)?,
+            own: rounded(own),
+            shared: rounded(shared),
+            bias: rounded(copy(bias)?),
             norm: (copy(scale)?, eps),
-            gates: copy(gates)?,
-            gates_bias: copy(gates_bias)?,
+            gates: rounded(copy(gates)?),
+            gates_bias: rounded(copy(gates_bias)?),
+            precision,
             source,
         }))
     }
@@ -176,6 +183,7 @@ impl Core {
             let block = Matrix::new(&features[g * size..], rows, size, width);
             matmul(block, self.own(g), &mut linear[g * size..], deter, true, 1);
         }
+        self.precision.round(linear);
         self.activate(steps, at.clone(), hidden);
         let gates = rows_of_mut(&mut steps.gates, &at, 3 * deter);
         repeat(&self.gates_bias, gates);
@@ -183,8 +191,12 @@ impl Core {
             let block = Matrix::new(&hidden[g * size..], rows, size, deter);
             matmul(block, self.gates(g), &mut gates[3 * g * size..], 3 * deter, true, 1);
         }
+        self.precision.round(gates);
         let rows = next.chunks_mut(width).zip(gates.chunks_exact(3 * deter)).zip(features.chunks(width));
-        rows.for_each(|((next, gates), before)| gru_step(gates, &before[..deter], size, &mut next[..deter]));
+        rows.for_each(|((next, gates), before)| {
+            gru_step(gates, &before[..deter], size, &mut next[..deter]);
+            self.precision.round(&mut next[..deter]);
+        });
     }
 
     /// The three inputs after norm and activation, side by side [R, 3 * hidden].
@@ -200,6 +212,7 @@ impl Core {
     fn activate(&self, steps: &CoreStep, at: Range<usize>, out: &mut Vec<f32>) {
         out.resize(at.len() * self.deter, 0.0);
         rms_silu_to(rows_of(&steps.hidden, &at, self.deter), &self.norm.0, self.norm.1, out, self.deter);
+        self.precision.round(out);
     }
 
     /// From the gradient `d` [R, deter] of the next deter to those of the rows `at` of `steps`, into `back`, and of the input, into

@@ -9,7 +9,7 @@ use super::features::Standardize;
 use super::inputs::{self, Columns};
 use crate::config::EncSimpleConfig;
 use crate::env::{Space, Spaces};
-use crate::kernels::max_pool2;
+use crate::kernels::{Precision, max_pool2};
 use crate::nn::{Conv2d, Mlp, Norm, Step, Style};
 use crate::params::{ParamError, Scope};
 
@@ -39,11 +39,17 @@ pub struct Encoder {
     adapter: Option<Mlp>,
     stages: Vec<Stage>,
     width: usize,
+    precision: Precision,
 }
 
 impl Encoder {
     /// Modules below `scope` (`enc`) for the spaces that the agent sees. An image with recorded features is not convolved.
-    pub fn new(scope: &Scope, config: &EncSimpleConfig, spaces: &Spaces) -> std::result::Result<Self, ParamError> {
+    pub fn new(
+        scope: &Scope,
+        config: &EncSimpleConfig,
+        precision: Precision,
+        spaces: &Spaces,
+    ) -> std::result::Result<Self, ParamError> {
         let observed = inputs::observed(spaces);
         let owned = |(k, s): (&&str, &&Space)| (k.to_string(), (*s).clone());
         let seen_by_vit = |key: &str| spaces.contains_key(&format!("vit/{key}"));
@@ -54,7 +60,7 @@ impl Encoder {
             let scope = scope.sub("features").sub(key.trim_start_matches("vit/"));
             features.insert(key.to_string(), Standardize::new(&scope, space, config.reduce)?);
         }
-        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
         let stack = |name: &str, inputs: usize| match inputs {
             0 => Ok(None),
             n => Mlp::named(scope, &style, name, [n, config.units, config.layers]).map(Some),
@@ -63,7 +69,7 @@ impl Encoder {
         let adapter = stack("adapter", features.values().map(Standardize::width).sum())?;
         let (stages, image_width) = stages(scope, config, &style, &images)?;
         let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
-        Ok(Self { vectors, images, symlog: config.symlog, mlp, features, adapter, stages, width })
+        Ok(Self { vectors, images, symlog: config.symlog, mlp, features, adapter, stages, width, precision })
     }
 
     /// Numbers per step that the RSSM gets.
@@ -86,18 +92,18 @@ impl Encoder {
     pub fn forward(&self, inputs: &Inputs) -> Result<Tensor> {
         let mut outs = vec![];
         if let (Some(mlp), Some(x)) = (&self.mlp, &inputs.vector) {
-            outs.push(mlp.forward(x)?);
+            outs.push(mlp.forward(&self.precision.rounded(x)?)?);
         }
         if let Some(adapter) = &self.adapter {
             let parts: Vec<&Tensor> = inputs.features.values().collect();
-            outs.push(adapter.forward(&Tensor::cat(&parts, 1)?)?);
+            outs.push(adapter.forward(&self.precision.rounded(&Tensor::cat(&parts, 1)?)?)?);
         }
         if let Some(image) = &inputs.image {
             let stage = |x: Tensor, stage: &Stage| {
                 let x = stage.conv.forward(&x)?;
                 stage.norm.forward(&if stage.pooled { max_pool2(&x)? } else { x })
             };
-            outs.push(self.stages.iter().try_fold(image.clone(), stage)?.reshape((inputs.rows, ()))?);
+            outs.push(self.stages.iter().try_fold(self.precision.rounded(image)?, stage)?.reshape((inputs.rows, ()))?);
         }
         Tensor::cat(&outs, 1)
     }

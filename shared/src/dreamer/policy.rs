@@ -10,8 +10,8 @@ use crate::config::PolicyConfig;
 use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::{Space, Spaces};
-use crate::kernels::read;
 use crate::kernels::stack::{Dense, Stack};
+use crate::kernels::{Precision, read};
 use crate::nn::{Linear, Mlp, Style};
 use crate::params::{ParamError, Scope};
 
@@ -21,6 +21,7 @@ pub struct Policy {
     heads: BTreeMap<String, (Space, PolicyHead)>,
     /// Bounds of the deviation of continuous actions.
     pub bounds: Bounded,
+    pub(super) precision: Precision,
 }
 
 /// Layers of one action key.
@@ -34,10 +35,11 @@ impl Policy {
     pub fn new(
         scope: &Scope,
         config: &PolicyConfig,
+        precision: Precision,
         inputs: usize,
         actions: &Spaces,
     ) -> std::result::Result<Self, ParamError> {
-        let style = Style::new(&config.act, &config.norm, &config.winit)?;
+        let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
         let mlp = Mlp::head(&scope.sub("mlp"), &style, inputs, config.units, config.layers)?;
         let mut heads = BTreeMap::new();
         for (key, space) in actions {
@@ -54,7 +56,7 @@ impl Policy {
             heads.insert(key.clone(), (space.clone(), head));
         }
         let bounds = Bounded { min: config.minstd as f32, max: config.maxstd as f32 };
-        Ok(Self { mlp, heads, bounds })
+        Ok(Self { mlp, heads, bounds, precision })
     }
 
     /// Raw outputs by key for features [N, F]: logits [N, elements * classes], or [means | deviations] [N, 2 * elements].
@@ -109,7 +111,8 @@ impl Policy {
             };
             (0..dims).map(one).collect()
         };
-        let values: Vec<f32> = raw.chunks_exact(2 * dims).zip(noise.chunks_exact(dims)).flat_map(sample).collect();
+        let mut values: Vec<f32> = raw.chunks_exact(2 * dims).zip(noise.chunks_exact(dims)).flat_map(sample).collect();
+        self.precision.round(&mut values);
         Array::f32(shape, &values)
     }
 }

@@ -9,7 +9,7 @@ use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::Space;
 use crate::kernels::stack::{Saved, Stack, StackScratch};
-use crate::kernels::{argmax, one_hot_rows};
+use crate::kernels::{Precision, argmax, one_hot_rows};
 
 /// The dynamics with copied weights.
 pub struct PackedRssm {
@@ -18,6 +18,7 @@ pub struct PackedRssm {
     classes: usize,
     unimix: f32,
     prior: Stack,
+    precision: Precision,
 }
 
 /// Buffers of one block of rows, to be used again.
@@ -34,7 +35,14 @@ impl PackedRssm {
         let parts = rssm.parts();
         let (Some(core), Some(prior)) = (Core::new(&parts)?, parts.prior.0.stack()?) else { return Ok(None) };
         let prior = prior.then(parts.prior.1.dense()?);
-        Ok(Some(Self { core, stoch: parts.stoch, classes: parts.classes, unimix: parts.unimix, prior }))
+        Ok(Some(Self {
+            core,
+            stoch: parts.stoch,
+            classes: parts.classes,
+            unimix: parts.unimix,
+            prior,
+            precision: parts.precision,
+        }))
     }
 
     /// Numbers of a state: deter and stoch.
@@ -45,6 +53,11 @@ impl PackedRssm {
     /// Gumbel noise for [`PackedRssm::imagine`].
     pub fn noise(&self, rows: usize, draws: &mut dyn Draws) -> Vec<f32> {
         draws.gumbel(&[rows, self.stoch, self.classes])
+    }
+
+    /// What embedded actions are rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Buffers for blocks of up to `rows` rows.
@@ -78,6 +91,7 @@ impl PackedRssm {
 pub struct PackedPolicy {
     stack: Stack,
     bounds: Bounded,
+    precision: Precision,
     /// Sorted by key.
     spaces: Vec<(String, Space)>,
 }
@@ -89,6 +103,7 @@ impl PackedPolicy {
         Ok(Some(Self {
             stack,
             bounds: policy.bounds,
+            precision: policy.precision,
             spaces: policy.spaces().map(|(k, s)| (k.clone(), s.clone())).collect(),
         }))
     }
@@ -121,10 +136,12 @@ impl PackedPolicy {
             }
             None => {
                 let (means, deviations) = raw.split_at(noise.len());
+                let first = actions.len();
                 actions.extend(means.iter().zip(deviations).zip(noise).map(|((m, s), n)| {
                     let (mean, std) = self.bounds.mean_std(*m, *s);
                     mean + std * n
                 }));
+                self.precision.round(&mut actions[first..]);
             }
         }
     }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::config::RssmConfig;
 use crate::dist::Draws;
-use crate::kernels::{gru, one_hot_sample};
+use crate::kernels::{Precision, gru, one_hot_sample};
 use crate::nn::{BlockLinear, Linear, Mlp, Norm, Style};
 use crate::params::{ParamError, Scope};
 
@@ -40,6 +40,7 @@ pub(super) struct Parts<'a> {
     pub stoch: usize,
     pub classes: usize,
     pub unimix: f32,
+    pub precision: Precision,
     pub inputs: &'a [(Linear, Norm); 3],
     pub hidden: &'a [(BlockLinear, Norm)],
     pub gates: &'a BlockLinear,
@@ -55,6 +56,7 @@ pub struct Rssm {
     blocks: usize,
     unimix: f32,
     absolute: bool,
+    precision: Precision,
     inputs: [(Linear, Norm); 3],
     hidden: Vec<(BlockLinear, Norm)>,
     gates: BlockLinear,
@@ -66,9 +68,15 @@ pub struct Rssm {
 
 impl Rssm {
     /// Modules below `scope` (`dyn`) for actions of `actions` numbers and tokens of `tokens` numbers.
-    pub fn new(scope: &Scope, c: &RssmConfig, actions: usize, tokens: usize) -> std::result::Result<Self, ParamError> {
+    pub fn new(
+        scope: &Scope,
+        c: &RssmConfig,
+        precision: Precision,
+        actions: usize,
+        tokens: usize,
+    ) -> std::result::Result<Self, ParamError> {
         let latent = c.stoch * c.classes;
-        let style = Style::new(&c.act, &c.norm, &c.winit)?;
+        let style = Style::new(&c.act, &c.norm, &c.winit)?.at(precision);
         let input = |i: usize, width: usize| -> std::result::Result<_, ParamError> {
             let linear = Linear::new(&scope.sub(&format!("dynin{i}")), &style, width, c.hidden, 1.0)?;
             Ok((linear, Norm::new(&scope.sub(&format!("dynin{i}norm")), &style, c.hidden)?))
@@ -90,6 +98,7 @@ impl Rssm {
             blocks: c.blocks,
             unimix: c.unimix as f32,
             absolute: c.absolute,
+            precision,
             inputs,
             hidden,
             gates: BlockLinear::new(&scope.sub("dyngru"), &style, core, 3 * c.deter, c.blocks)?,
@@ -105,6 +114,7 @@ impl Rssm {
             stoch: self.stoch,
             classes: self.classes,
             unimix: self.unimix,
+            precision: self.precision,
             inputs: &self.inputs,
             hidden: &self.hidden,
             gates: &self.gates,
@@ -146,7 +156,7 @@ impl Rssm {
     fn core(&self, state: &State, action: &Tensor) -> Result<Tensor> {
         let deter = &state.deter;
         let (rows, width) = deter.dims2()?;
-        let parts = [deter, &state.stoch.flatten_from(1)?, action];
+        let parts = [deter, &state.stoch.flatten_from(1)?, &self.precision.rounded(action)?];
         let embed = |(x, (linear, norm)): (&Tensor, &(Linear, Norm))| norm.forward(&linear.forward(x)?);
         let embedded = parts.into_iter().zip(&self.inputs).map(embed).collect::<Result<Vec<_>>>()?;
         let shared = Tensor::cat(&embedded, 1)?.unsqueeze(1)?;
@@ -154,7 +164,7 @@ impl Rssm {
         let grouped = deter.reshape((rows, self.blocks, width / self.blocks))?;
         let x = Tensor::cat(&[&grouped, &shared.contiguous()?], 2)?.flatten_from(1)?;
         let hidden = |x: Tensor, (linear, norm): &(BlockLinear, Norm)| norm.forward(&linear.forward(&x)?);
-        gru(&self.gates.forward(&self.hidden.iter().try_fold(x, hidden)?)?, deter, self.blocks)
+        gru(&self.gates.forward(&self.hidden.iter().try_fold(x, hidden)?)?, deter, self.blocks, self.precision)
     }
 
     fn logits(&self, head: &Linear, x: &Tensor) -> Result<Tensor> {

@@ -13,7 +13,7 @@ use super::rssm::{Rssm, State};
 use crate::dist::Draws;
 use crate::kernels::matmul::{Matrix, matmul};
 use crate::kernels::stack::Dense;
-use crate::kernels::{one_hot_backward, one_hot_rows, read, record};
+use crate::kernels::{Precision, one_hot_backward, one_hot_rows, read, record};
 
 /// Rows of the batch that one thread takes through time: few enough for every core to get some, enough to use each weight well.
 const ROWS: usize = 8;
@@ -46,7 +46,10 @@ impl Rssm {
         let parts = self.parts();
         let scan = match (Core::new(&parts)?, parts.posterior) {
             (Some(core), (mlp, last)) if !parts.absolute => match mlp.denses()?.as_deref() {
-                Some([first]) => Some(Scan { core, first: first.clone(), last: last.dense()?, unimix: parts.unimix }),
+                Some([first]) => {
+                    let (unimix, precision) = (parts.unimix, parts.precision);
+                    Some(Scan { core, first: first.clone(), last: last.dense()?, unimix, precision })
+                }
                 _ => None,
             },
             _ => None,
@@ -80,6 +83,7 @@ struct Scan {
     first: Dense,
     last: Dense,
     unimix: f32,
+    precision: Precision,
 }
 
 /// Extents of a scan: rows, steps, and numbers per row and step.
@@ -130,7 +134,8 @@ impl Scan {
         let noise: Vec<Vec<f32>> = (0..t).map(|_| draws.gumbel(&[b, stoch, classes])).collect();
         let copy = |x: &Tensor| read(x, <[f32]>::to_vec);
         let (first_deter, first_stoch) = (copy(&seen.state.deter)?, copy(&seen.state.stoch)?);
-        let (given, actions, keep) = (copy(seen.tokens)?, copy(seen.actions)?, copy(seen.keep)?);
+        let (given, actions, keep) =
+            (copy(seen.tokens)?, copy(&self.precision.rounded(seen.actions)?)?, copy(seen.keep)?);
         let part = |first: usize| {
             let at = first..b.min(first + ROWS);
             let along = |x, width: usize| rows_of(x, &at, t * width);
@@ -216,6 +221,7 @@ impl Scan {
             self.core.forward(input, (&mut trace.core, at.clone()), after, &mut scratch);
             let linear = rows_of_mut(&mut trace.linear, &at, hidden);
             matmul(Matrix::new(after, rows, deter, width), self.first.part(0..deter), linear, hidden, true, 1);
+            self.precision.round(linear);
             let active = rows_of_mut(&mut trace.active, &at, hidden);
             self.first.activate_to(linear, active, hidden);
             let logits = rows_of_mut(&mut trace.logits, &at, latent);

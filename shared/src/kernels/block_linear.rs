@@ -4,11 +4,12 @@ use candle_core::{Result, Tensor};
 
 use super::linear::column_sums;
 use super::math::{Strides, matmul};
-use super::record::{leaf, read, record, with_weight};
+use super::precision::Precision;
+use super::record::{leaf, read, record};
 use crate::params::Weight;
 
 /// x [N, in], `kernel` [g, in/g, out/g], `bias` [out] -> [N, out]; outputs are block-major (Linear layers of the RSSM core).
-pub fn block_linear(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
+pub fn block_linear(x: &Tensor, kernel: &Weight, bias: &Weight, precision: Precision) -> Result<Tensor> {
     let [blocks, inputs, outputs] = *kernel.shape() else {
         candle_core::bail!("block_linear: kernel must have three axes")
     };
@@ -18,20 +19,21 @@ pub fn block_linear(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor
     }
     let (sx, sw, sy) =
         (Strides::row_major(blocks * inputs), Strides::row_major(outputs), Strides::row_major(blocks * outputs));
-    let mut y = with_weight(bias, |b| b.repeat(rows))?;
+    let mut y = precision.with_weight(bias, |b| b.repeat(rows))?;
     read(x, |x| {
-        with_weight(kernel, |w| {
+        precision.with_weight(kernel, |w| {
             for g in 0..blocks {
                 let block = &w[g * inputs * outputs..];
                 matmul([rows, inputs, outputs], (&x[g * inputs..], sx), (block, sw), (&mut y[g * outputs..], sy), true);
             }
         })
     })??;
+    precision.round(&mut y);
     let (input, weight) = (x.clone(), kernel.clone());
     let backward = move |dy: &[f32]| {
         let mut dx = vec![0.0; rows * blocks * inputs];
         let mut dw = vec![0.0; blocks * inputs * outputs];
-        with_weight(&weight, |w| {
+        precision.with_weight(&weight, |w| {
             read(&input, |x| {
                 for g in 0..blocks {
                     let (block, dy) = (&w[g * inputs * outputs..], &dy[g * outputs..]);

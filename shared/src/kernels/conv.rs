@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::linear::column_sums;
 use super::math::{Strides, matmul};
-use super::record::{leaf, read, record, with_weight};
+use super::precision::Precision;
+use super::record::{leaf, read, record};
 use crate::params::Weight;
 
 /// Images whose weight gradients are summed by one thread.
@@ -13,7 +14,7 @@ const PART: usize = 32;
 
 /// x [N, H, W, in], `kernel` [k, k, in, out] with odd k, `bias` [out] -> [N, H', W', out] (cross-correlation). Sides are
 /// divided by `stride`, rounded up; where padding is odd, the larger part comes after the image.
-pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize) -> Result<Tensor> {
+pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize, precision: Precision) -> Result<Tensor> {
     let (n, h, w, inputs) = x.dims4()?;
     let [k, k2, kernel_in, outputs] = *kernel.shape() else { candle_core::bail!("conv2d: kernel must have four axes") };
     if k != k2 || k % 2 == 0 || kernel_in != inputs {
@@ -22,9 +23,9 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize) -> Resu
     let shape = Unfold { h, w, c: inputs, k, stride };
     let (columns, pixels) = (shape.columns(), shape.pixels());
     let (su, sw, sy) = (Strides::row_major(columns), Strides::row_major(outputs), Strides::row_major(outputs));
-    let mut y = with_weight(bias, |b| b.repeat(n * pixels))?;
+    let mut y = precision.with_weight(bias, |b| b.repeat(n * pixels))?;
     read(x, |x| {
-        with_weight(kernel, |kernel| {
+        precision.with_weight(kernel, |kernel| {
             let images = y.par_chunks_exact_mut(pixels * outputs).zip(x.par_chunks_exact(h * w * inputs));
             images.for_each_init(
                 || vec![0.0; pixels * columns],
@@ -35,11 +36,12 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize) -> Resu
             );
         })
     })??;
+    precision.round(&mut y);
     let (input, weight) = (x.clone(), kernel.clone());
     let backward = move |dy: &[f32]| {
         let dw = read(&input, |x| weight_gradient(x, dy, shape, outputs))?;
         let dx = match input.track_op() {
-            true => Some(with_weight(&weight, |w| input_gradient(w, dy, shape, outputs))?),
+            true => Some(precision.with_weight(&weight, |w| input_gradient(w, dy, shape, outputs))?),
             false => None,
         };
         Ok(vec![dx, Some(dw), Some(column_sums(dy, outputs))])

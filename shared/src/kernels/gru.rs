@@ -5,11 +5,12 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::{sigmoid, tanh};
+use super::precision::Precision;
 use super::record::{read, record};
 
 /// gates [N, 3D], each of `blocks` blocks laid out as [reset | cand | update], and deter [N, D] -> the next deter [N, D]:
 /// u * tanh(sigmoid(reset) * cand) + (1 - u) * deter with u = sigmoid(update - 1).
-pub fn gru(gates: &Tensor, deter: &Tensor, blocks: usize) -> Result<Tensor> {
+pub fn gru(gates: &Tensor, deter: &Tensor, blocks: usize, precision: Precision) -> Result<Tensor> {
     let (rows, width) = deter.dims2()?;
     if gates.dims() != [rows, 3 * width] || width % blocks != 0 {
         candle_core::bail!("gru: gates {:?} do not fit deter {:?} in {blocks} blocks", gates.dims(), deter.dims());
@@ -23,6 +24,7 @@ pub fn gru(gates: &Tensor, deter: &Tensor, blocks: usize) -> Result<Tensor> {
             rows.for_each(|((next, gates), deter)| forward(gates, deter, size, next));
         })
     })??;
+    precision.round(&mut next);
     let (g, d) = (gates.clone(), deter.clone());
     let backward = move |dy: &[f32]| {
         let mut dgates = vec![0.0; 3 * dy.len()];

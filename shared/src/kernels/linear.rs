@@ -3,11 +3,12 @@
 use candle_core::{Result, Tensor};
 
 use super::math::{Strides, matmul};
-use super::record::{leaf, read, record, with_weight};
+use super::precision::Precision;
+use super::record::{leaf, read, record};
 use crate::params::Weight;
 
 /// Linear map of the last axis: x [.., in], `kernel` [in, out], `bias` [out] -> [.., out].
-pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
+pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight, precision: Precision) -> Result<Tensor> {
     let (inputs, outputs) = (kernel.shape()[0], kernel.shape()[1]);
     let mut shape = x.dims().to_vec();
     if shape.pop() != Some(inputs) {
@@ -15,13 +16,14 @@ pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
     }
     shape.push(outputs);
     let rows = x.elem_count() / inputs;
-    let mut y = with_weight(bias, |b| b.repeat(rows))?;
+    let mut y = precision.with_weight(bias, |b| b.repeat(rows))?;
     read(x, |x| {
-        with_weight(kernel, |w| {
+        precision.with_weight(kernel, |w| {
             let (sx, sw, sy) = (Strides::row_major(inputs), Strides::row_major(outputs), Strides::row_major(outputs));
             matmul([rows, inputs, outputs], (x, sx), (w, sw), (&mut y, sy), true);
         })
     })??;
+    precision.round(&mut y);
     let (input, weight) = (x.clone(), kernel.clone());
     let backward = move |dy: &[f32]| {
         let (sx, sw, sy) = (Strides::row_major(inputs), Strides::row_major(outputs), Strides::row_major(outputs));
@@ -29,7 +31,7 @@ pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight) -> Result<Tensor> {
             false => None,
             true => {
                 let mut dx = vec![0.0; rows * inputs];
-                with_weight(&weight, |w| {
+                precision.with_weight(&weight, |w| {
                     matmul([rows, outputs, inputs], (dy, sy), (w, sw.transposed()), (&mut dx, sx), false)
                 })?;
                 Some(dx)

@@ -5,6 +5,7 @@ use std::f32::consts::FRAC_2_PI;
 use candle_core::{Result, Tensor};
 
 use super::math::{sigmoid, softplus, tanh};
+use super::precision::Precision;
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
 
@@ -98,6 +99,7 @@ pub fn norm_act(
     scale: Option<&Weight>,
     shift: Option<&Weight>,
     act: Act,
+    precision: Precision,
 ) -> Result<Tensor> {
     let channels = x.dims().last().copied().unwrap_or(1);
     for weight in scale.iter().chain(&shift) {
@@ -117,6 +119,7 @@ pub fn norm_act(
             (0..channels).for_each(|i| y[i] = act.at((x[i] - mean) * (r * s[i]) + b[i]).0);
         }
     })?;
+    precision.round(&mut y);
     let input = x.clone();
     let backward = move |dy: &[f32]| {
         let (mut dx, mut ds, mut db) = (vec![0.0; dy.len()], vec![0.0; channels], vec![0.0; channels]);

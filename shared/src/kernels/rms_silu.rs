@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::{sigmoid, silu, sum, sum2};
+use super::precision::Precision;
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
 
@@ -12,7 +13,7 @@ use crate::params::Weight;
 const PARALLEL: usize = 1 << 16;
 
 /// silu(x * rsqrt(mean(x^2) + eps) * scale) over the last axis: x [.., C], `scale` [C]. No shift, no mean subtraction.
-pub fn rms_silu(x: &Tensor, scale: &Weight, eps: f32) -> Result<Tensor> {
+pub fn rms_silu(x: &Tensor, scale: &Weight, eps: f32, precision: Precision) -> Result<Tensor> {
     let channels = scale.shape()[0];
     if x.dims().last() != Some(&channels) {
         candle_core::bail!("norm: input {:?} does not end in {channels}, the scale's width", x.dims());
@@ -22,6 +23,7 @@ pub fn rms_silu(x: &Tensor, scale: &Weight, eps: f32) -> Result<Tensor> {
         true => rms_silu_rows(&mut y, s, eps),
         false => y.par_chunks_mut(PARALLEL / channels * channels).for_each(|y| rms_silu_rows(y, s, eps)),
     })?;
+    precision.round(&mut y);
     let (input, weight) = (x.clone(), scale.clone());
     let backward = move |dy: &[f32]| {
         let mut dx = dy.to_vec();

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::linear::column_sums;
 use super::matmul::{Matrix, matmul};
+use super::precision::Precision;
 use super::record::{read, record};
 use super::rms_silu::{rms_silu_rows, rms_silu_rows_backward, rms_silu_to};
 use super::row_loss::RowLoss;
@@ -24,29 +25,34 @@ pub struct Dense {
     norm: Option<(Vec<f32>, f32)>,
     /// Kernel, bias and scale as parts of the graph.
     source: Vec<Tensor>,
+    precision: Precision,
 }
 
 impl Dense {
     /// Copies `kernel` [inputs, outputs], `bias` [outputs], and `norm`: scale [outputs] and epsilon.
-    pub fn new(kernel: &Weight, bias: &Weight, norm: Option<(&Weight, f32)>) -> Result<Self> {
+    pub fn new(kernel: &Weight, bias: &Weight, norm: Option<(&Weight, f32)>, precision: Precision) -> Result<Self> {
         let mut source = vec![kernel.tensor()?, bias.tensor()?];
         if let Some((scale, _)) = norm {
             source.push(scale.tensor()?);
         }
-        Self::from_source(source, norm.map(|(_, eps)| eps))
+        Self::from_source(source, norm.map(|(_, eps)| eps), precision)
     }
 
     /// Maps of the same inputs, without norms, as one: their outputs side by side.
     pub fn joined(parts: &[Dense]) -> Result<Self> {
         let kernels: Vec<&Tensor> = parts.iter().map(|part| &part.source[0]).collect();
         let biases: Vec<&Tensor> = parts.iter().map(|part| &part.source[1]).collect();
-        Self::from_source(vec![Tensor::cat(&kernels, 1)?, Tensor::cat(&biases, 0)?], None)
+        let precision = parts.first().map_or(Precision::Float32, |part| part.precision);
+        Self::from_source(vec![Tensor::cat(&kernels, 1)?, Tensor::cat(&biases, 0)?], None, precision)
     }
 
-    fn from_source(source: Vec<Tensor>, eps: Option<f32>) -> Result<Self> {
+    fn from_source(source: Vec<Tensor>, eps: Option<f32>, precision: Precision) -> Result<Self> {
         let copy = |tensor: &Tensor| read(tensor, <[f32]>::to_vec);
         let norm = source.get(2).zip(eps).map(|(scale, eps)| Ok::<_, candle_core::Error>((copy(scale)?, eps)));
-        Ok(Self { kernel: copy(&source[0])?, bias: copy(&source[1])?, norm: norm.transpose()?, source })
+        let (mut kernel, mut bias) = (copy(&source[0])?, copy(&source[1])?);
+        precision.round(&mut kernel);
+        precision.round(&mut bias);
+        Ok(Self { kernel, bias, norm: norm.transpose()?, source, precision })
     }
 
     /// Numbers per row that go in.
@@ -77,19 +83,24 @@ impl Dense {
         out.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(&self.bias));
         let x = Matrix::new(x, out.len() / width, self.inputs(), stride);
         matmul(x, self.matrix(), out, width, true, 1);
+        self.precision.round(out);
     }
 
     /// Norm and activation, in place.
     fn activate(&self, x: &mut [f32]) {
         if let Some((scale, eps)) = &self.norm {
             rms_silu_rows(x, scale, *eps);
+            self.precision.round(x);
         }
     }
 
     /// Norm and activation of `x` [rows, outputs], into rows of `out` that are `stride` apart.
     pub(crate) fn activate_to(&self, x: &[f32], out: &mut [f32], stride: usize) {
         match &self.norm {
-            Some((scale, eps)) => rms_silu_to(x, scale, *eps, out, stride),
+            Some((scale, eps)) => {
+                rms_silu_to(x, scale, *eps, out, stride);
+                out.chunks_mut(stride).for_each(|row| self.precision.round(&mut row[..scale.len()]));
+            }
             None => {
                 let rows = x.chunks_exact(self.outputs()).zip(out.chunks_mut(stride));
                 rows.for_each(|(x, out)| out[..x.len()].copy_from_slice(x));

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Style;
-use crate::kernels;
+use crate::kernels::{self, Precision};
 use crate::params::{Init, ParamError, Scope, Weight};
 
 /// How a convolution changes the sides of an image.
@@ -23,6 +23,7 @@ pub struct Conv2d {
     kernel: Weight,
     bias: Weight,
     step: Step,
+    precision: Precision,
 }
 
 impl Conv2d {
@@ -41,15 +42,16 @@ impl Conv2d {
             kernel: scope.weight("kernel", &[size, size, inputs, outputs], init)?,
             bias: scope.weight("bias", &[outputs], Init::Zeros)?,
             step,
+            precision: style.precision,
         })
     }
 
     /// [N, H, W, inputs] -> [N, H', W', outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self.step {
-            Step::Same => kernels::conv2d(x, &self.kernel, &self.bias, 1),
-            Step::Half => kernels::conv2d(x, &self.kernel, &self.bias, 2),
-            Step::Double => kernels::conv2d(&kernels::spread2(x)?, &self.kernel, &self.bias, 1),
+            Step::Same => kernels::conv2d(x, &self.kernel, &self.bias, 1, self.precision),
+            Step::Half => kernels::conv2d(x, &self.kernel, &self.bias, 2, self.precision),
+            Step::Double => kernels::conv2d(&kernels::spread2(x)?, &self.kernel, &self.bias, 1, self.precision),
         }
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Norm, Style};
-use crate::kernels::{self, stack::Dense};
+use crate::kernels::{self, Precision, stack::Dense};
 use crate::params::{Init, ParamError, Scope, Weight};
 
 /// Linear map of the last axis.
@@ -11,6 +11,7 @@ use crate::params::{Init, ParamError, Scope, Weight};
 pub struct Linear {
     kernel: Weight,
     bias: Weight,
+    precision: Precision,
 }
 
 impl Linear {
@@ -25,24 +26,25 @@ impl Linear {
         Ok(Self {
             kernel: scope.weight("kernel", &[inputs, outputs], style.kernel(inputs, outputs, outscale))?,
             bias: scope.weight("bias", &[outputs], Init::Zeros)?,
+            precision: style.precision,
         })
     }
 
     /// [.., inputs] -> [.., outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::linear(x, &self.kernel, &self.bias)
+        kernels::linear(x, &self.kernel, &self.bias, self.precision)
     }
 }
 
 impl Linear {
     /// The map alone, forward only.
     pub fn dense(&self) -> Result<Dense> {
-        Dense::new(&self.kernel, &self.bias, None)
+        Dense::new(&self.kernel, &self.bias, None, self.precision)
     }
 
     /// The map with the norm and activation after it, forward only; none if these are not RMS and SiLU.
     pub fn dense_with(&self, norm: &Norm) -> Result<Option<Dense>> {
-        norm.rms_silu().map(|norm| Dense::new(&self.kernel, &self.bias, Some(norm))).transpose()
+        norm.rms_silu().map(|norm| Dense::new(&self.kernel, &self.bias, Some(norm), self.precision)).transpose()
     }
 }
 
@@ -51,6 +53,7 @@ impl Linear {
 pub struct BlockLinear {
     kernel: Weight,
     bias: Weight,
+    precision: Precision,
 }
 
 impl BlockLinear {
@@ -66,12 +69,13 @@ impl BlockLinear {
         Ok(Self {
             kernel: scope.weight("kernel", &shape, style.kernel(inputs, outputs, 1.0))?,
             bias: scope.weight("bias", &[outputs], Init::Zeros)?,
+            precision: style.precision,
         })
     }
 
     /// [N, inputs] -> [N, outputs], block-major.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::block_linear(x, &self.kernel, &self.bias)
+        kernels::block_linear(x, &self.kernel, &self.bias, self.precision)
     }
 
     /// Kernel and bias.

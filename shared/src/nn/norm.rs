@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Style;
-use crate::kernels::{self, Act, NormKind};
+use crate::kernels::{self, Act, NormKind, Precision};
 use crate::params::{Init, ParamError, Scope, Weight};
 
 /// Norm over the last axis, then an activation.
@@ -13,6 +13,7 @@ pub struct Norm {
     scale: Option<Weight>,
     shift: Option<Weight>,
     act: Act,
+    precision: Precision,
 }
 
 impl Norm {
@@ -27,14 +28,17 @@ impl Norm {
             scale: weight(style.norm != NormKind::None, "scale", Init::Ones)?,
             shift: weight(matches!(style.norm, NormKind::Layer { .. }), "shift", Init::Zeros)?,
             act: style.act,
+            precision: style.precision,
         })
     }
 
     /// [.., width] -> [.., width].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match (self.kind, &self.scale) {
-            (NormKind::Rms { eps }, Some(scale)) if self.act == Act::Silu => kernels::rms_silu(x, scale, eps),
-            _ => kernels::norm_act(x, self.kind, self.scale.as_ref(), self.shift.as_ref(), self.act),
+            (NormKind::Rms { eps }, Some(scale)) if self.act == Act::Silu => {
+                kernels::rms_silu(x, scale, eps, self.precision)
+            }
+            _ => kernels::norm_act(x, self.kind, self.scale.as_ref(), self.shift.as_ref(), self.act, self.precision),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the layers of one module have in common: the options `act`, `norm` and `winit`.
 
-use crate::kernels::{Act, NormKind};
+use crate::kernels::{Act, NormKind, Precision};
 use crate::params::{Dist, Init, ParamError};
 
 /// Activation, normalisation and initialiser of a module's layers.
@@ -10,6 +10,8 @@ pub struct Style {
     pub act: Act,
     /// After each linear map or convolution.
     pub norm: NormKind,
+    /// Of what comes out of each layer.
+    pub precision: Precision,
     dist: Option<Dist>,
     fan: Fan,
 }
@@ -43,7 +45,13 @@ impl Style {
     /// From the names that the official code uses.
     pub fn new(act: &str, norm: &str, winit: &str) -> Result<Self, StyleError> {
         let (dist, fan) = initialiser(winit)?;
-        Ok(Self { act: activation(act)?, norm: normalisation(norm)?, dist, fan })
+        let precision = Precision::Float32;
+        Ok(Self { act: activation(act)?, norm: normalisation(norm)?, precision, dist, fan })
+    }
+
+    /// With another precision than float32.
+    pub fn at(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Initial kernel of a layer where one output sums over `inputs` numbers and one input goes to `outputs`.

@@ -1,0 +1,86 @@
+//! The precision of activations: float32, or bfloat16 as the official code uses on accelerators.
+
+use candle_core::{Result, Tensor};
+use multiversion::multiversion;
+
+use super::record::{read, with_weight};
+use crate::params::Weight;
+
+/// What activations and the weights they meet are rounded to. Sums, norms' statistics, losses, gradients, parameters and optimizer
+/// state are float32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// No rounding.
+    #[default]
+    Float32,
+    /// 8 bits of mantissa.
+    Bfloat16,
+}
+
+impl Precision {
+    /// Names of [`Precision::parse`].
+    pub const NAMES: [&'static str; 2] = ["float32", "bfloat16"];
+
+    /// From its name in configs; none if there is no such precision.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "float32" => Some(Self::Float32),
+            "bfloat16" => Some(Self::Bfloat16),
+            _ => None,
+        }
+    }
+
+    /// Round every value.
+    pub fn round(self, values: &mut [f32]) {
+        if self == Self::Bfloat16 {
+            to_bfloat16(values);
+        }
+    }
+
+    /// Rounded values, without a gradient.
+    pub fn rounded(self, x: &Tensor) -> Result<Tensor> {
+        if self == Self::Float32 {
+            return Ok(x.clone());
+        }
+        let mut values = read(x, <[f32]>::to_vec)?;
+        self.round(&mut values);
+        Tensor::from_vec(values, x.shape(), x.device())
+    }
+
+    /// Read a weight's values, rounded.
+    pub(super) fn with_weight<R>(self, weight: &Weight, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        with_weight(weight, |values| match self {
+            Self::Float32 => f(values),
+            Self::Bfloat16 => {
+                let mut values = values.to_vec();
+                self.round(&mut values);
+                f(&values)
+            }
+        })
+    }
+}
+
+/// To the nearest, ties to even. Not a number stays so.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn to_bfloat16(values: &mut [f32]) {
+    for value in values {
+        let bits = value.to_bits();
+        let rounded = f32::from_bits(bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
+        *value = if value.is_nan() { *value } else { rounded };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_that_of_the_bfloat16_type() {
+        let mut values: Vec<f32> = (0..100_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))).collect();
+        values.extend([0.0, -0.0, 1.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1.003_906_3]);
+        let expected: Vec<f32> = values.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
+        Precision::Bfloat16.round(&mut values);
+        let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+        assert!(values.iter().zip(&expected).all(same));
+    }
+}
