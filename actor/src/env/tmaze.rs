@@ -1,5 +1,5 @@
-//! T-maze: a signal at the start says what lies in one arm at the end of a corridor. Without memory nobody does better than
-//! chance.
+//! T-maze with eight arms: a cue at the start says which arm at the end of a corridor pays. Without memory nobody does
+//! better than chance.
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -9,74 +9,74 @@ use shared::env::{Space, Spaces};
 use super::{Action, Env, EnvError, Outcome, Step, action};
 
 const TASK: &str = "tmaze";
-/// Steps from the signal to the junction.
-const CORRIDOR: usize = 8;
+/// Arms, and cues.
+const ARMS: usize = 8;
+/// Steps from the start to the junction.
+const CORRIDOR: usize = 4;
 
-/// The first observation of an episode carries the signal, -1 or 1; every action then leads one step on. The action at the
-/// junction (`action`: 0 left, 1 right) ends the episode (terminal): the left arm is empty, reward 0; in the right one lies
-/// twice the signal, 2 or -2. So the optimum is 1 on average, and 0 for who does not remember the signal. (With a reward
-/// for the right turn either way, signal and reward would be uncorrelated under random turns, and hard to connect.)
+/// An episode starts at position 0, where the cue is shown; any action leads one step on. The action at the junction
+/// (`action`: the arm) ends the episode (terminal), with reward 1 in the arm of the cue and 0 in the others; the last
+/// observation shows the cue again, whichever arm was taken. Cues are uniform and independent, so whoever acts on what is
+/// seen at the junction alone has an expected return of 1/8; whoever remembers has 1.
 ///
-/// Observation: `vector` (f32 [3]): the signal, 0 after the first step; 1 at the junction; how far it is, from 1 to 0.
+/// Observations: `cue` (class 0: none is shown; 1 to 8: the arm, counted from 1) and `position` (f32 [1], from 0 at the
+/// start to 1 at the junction and in the arm).
 pub struct TMaze {
     rng: Xoshiro256PlusPlus,
-    right: bool,
-    /// Steps left before the episode has ended.
-    left: usize,
+    cue: usize,
+    /// Actions so far.
+    taken: usize,
 }
 
 impl TMaze {
-    /// A maze whose signals follow from the seed.
+    /// A maze whose cues follow from the seed.
     pub fn new(seed: u64) -> Self {
-        Self { rng: Xoshiro256PlusPlus::seed_from_u64(seed), right: false, left: 0 }
+        Self { rng: Xoshiro256PlusPlus::seed_from_u64(seed), cue: 0, taken: CORRIDOR + 1 }
     }
 
     fn start(&mut self) -> Outcome {
-        (self.right, self.left) = (self.rng.random(), CORRIDOR + 1);
+        (self.cue, self.taken) = (self.rng.random_range(0..ARMS), 0);
         Outcome::first()
     }
 
-    fn advance(&mut self, class: usize) -> Outcome {
-        self.left -= 1;
-        if self.left > 0 {
+    fn advance(&mut self, arm: usize) -> Outcome {
+        self.taken += 1;
+        if self.taken <= CORRIDOR {
             return Outcome::default();
         }
-        let reward = match (class, self.right) {
-            (0, _) => 0.0,
-            (_, true) => 2.0,
-            (_, false) => -2.0,
-        };
+        let reward = if arm == self.cue { 1.0 } else { 0.0 };
         Outcome { is_last: true, is_terminal: true, reward, ..Outcome::default() }
     }
 
-    fn observation(&self) -> Array {
-        let signal = if self.right { 1.0 } else { -1.0 };
-        let shown = if self.left == CORRIDOR + 1 { signal } else { 0.0 };
-        let junction = if self.left == 1 { 1.0 } else { 0.0 };
-        Array::f32(&[3], &[shown, junction, self.left.saturating_sub(1) as f32 / CORRIDOR as f32])
+    fn observation(&self) -> Step {
+        let shown = self.taken == 0 || self.taken > CORRIDOR;
+        let cue = if shown { self.cue as i32 + 1 } else { 0 };
+        let position = self.taken.min(CORRIDOR) as f32 / CORRIDOR as f32;
+        [("cue".into(), Array::i32(&[], &[cue])), ("position".into(), Array::f32(&[1], &[position]))].into()
     }
 }
 
 impl Env for TMaze {
     fn obs_space(&self) -> Spaces {
-        let mut spaces = Spaces::from([("vector".to_string(), Space::vector(&[3]))]);
+        let cue = Space::discrete(&[], ARMS + 1);
+        let mut spaces = Spaces::from([("cue".into(), cue), ("position".into(), Space::bounded(&[1], 0.0, 1.0))]);
         spaces.extend(Outcome::spaces());
         spaces
     }
 
     fn act_space(&self) -> Spaces {
-        [("action".to_string(), Space::discrete(&[], 2))].into()
+        [("action".into(), Space::discrete(&[], ARMS))].into()
     }
 
     fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
         let outcome = if action.reset {
             self.start()
-        } else if self.left == 0 {
+        } else if self.taken > CORRIDOR {
             return Err(EnvError::ended(TASK));
         } else {
-            self.advance(action::class(TASK, "action", &Space::discrete(&[], 2), action)?)
+            self.advance(action::class(TASK, "action", &Space::discrete(&[], ARMS), action)?)
         };
-        let mut step = Step::from([("vector".to_string(), self.observation())]);
+        let mut step = self.observation();
         outcome.write(&mut step);
         Ok(step)
     }
@@ -86,31 +86,67 @@ impl Env for TMaze {
 mod tests {
     use super::*;
 
-    /// One episode with this turn: the signal that was shown, whether it was shown again, and the return.
-    fn episode(env: &mut TMaze, turn: impl Fn(f32) -> i32) -> (f32, bool, f32) {
-        let first = env.step(&Action::reset()).unwrap()["vector"].to_f32();
-        let (mut again, mut total) = (false, 0.0);
+    fn act(arm: usize) -> Action {
+        Action::act([("action".to_string(), Array::i32(&[], &[arm as i32]))].into())
+    }
+
+    fn seen(step: &Step) -> (usize, f32) {
+        (step["cue"].to_f32()[0] as usize, step["position"].to_f32()[0])
+    }
+
+    /// Everything that was seen in an episode that ends in this arm, and its return.
+    fn episode(env: &mut TMaze, arm: impl Fn(usize) -> usize) -> (Vec<(usize, f32)>, f32) {
+        let mut views = vec![seen(&env.step(&Action::reset()).unwrap())];
+        let arm = arm(views[0].0);
         loop {
-            let values = [("action".to_string(), Array::i32(&[], &[turn(first[0])]))].into();
-            let step = env.step(&Action::act(values)).unwrap();
+            let step = env.step(&act(arm)).unwrap();
+            views.push(seen(&step));
             let outcome = Outcome::of(&step);
-            total += outcome.reward;
             if outcome.is_last {
-                return (first[0], again, total);
+                assert!(outcome.is_terminal);
+                return (views, outcome.reward);
             }
-            again |= step["vector"].to_f32()[0] != 0.0;
+            assert_eq!(outcome, Outcome::default());
         }
     }
 
     #[test]
-    fn only_who_remembers_the_signal_wins() {
-        let mut env = TMaze::new(3);
-        let remembers: Vec<_> = (0..100).map(|_| episode(&mut env, |signal| (signal > 0.0) as i32)).collect();
-        let expected = |signal: f32| if signal > 0.0 { 2.0 } else { 0.0 };
-        assert!(remembers.iter().all(|(signal, again, total)| !again && *total == expected(*signal)));
-        let forgets: f32 = (0..400).map(|_| episode(&mut env, |_| 1).2).sum();
-        assert!(forgets.abs() < 150.0, "{forgets}");
-        let again = Action::act([("action".to_string(), Array::i32(&[], &[0]))].into());
-        assert!(env.step(&again).is_err());
+    fn the_cue_is_shown_at_the_start_and_at_the_end_only() {
+        let mut env = TMaze::new(1);
+        for (arm, _) in (0..ARMS).cycle().zip(0..100) {
+            let (views, _) = episode(&mut env, |_| arm);
+            let cue = views[0].0;
+            assert!((1..=ARMS).contains(&cue));
+            assert_eq!(views, [(cue, 0.0), (0, 0.25), (0, 0.5), (0, 0.75), (0, 1.0), (cue, 1.0)]);
+        }
+    }
+
+    #[test]
+    fn who_remembers_the_cue_always_wins() {
+        let mut env = TMaze::new(2);
+        assert!((0..200).all(|_| episode(&mut env, |cue| cue - 1).1 == 1.0));
+    }
+
+    /// All junctions look the same, so a policy without memory is a distribution over arms; its return is a mix of those of
+    /// the eight policies that always take one arm. None of them does better than chance.
+    #[test]
+    fn without_memory_no_policy_beats_one_in_eight() {
+        let n = 8_000;
+        for arm in 0..ARMS {
+            let mut env = TMaze::new(3 + arm as u64);
+            let mean = (0..n).map(|_| episode(&mut env, |_| arm).1).sum::<f32>() / n as f32;
+            // Five deviations of a mean of n draws that are 1 with probability 1/8.
+            assert!((mean - 0.125).abs() < 5.0 * (0.125 * 0.875 / n as f32).sqrt(), "arm {arm}: {mean}");
+        }
+    }
+
+    #[test]
+    fn stepping_outside_an_episode_is_an_error() {
+        let mut env = TMaze::new(4);
+        assert_eq!(env.step(&act(0)).unwrap_err(), EnvError::ended(TASK));
+        episode(&mut env, |_| 0);
+        assert_eq!(env.step(&act(0)).unwrap_err(), EnvError::ended(TASK));
+        assert!(env.step(&Action::reset()).is_ok());
+        assert!(env.step(&act(ARMS)).unwrap_err().to_string().contains("classes 0 to 7"));
     }
 }

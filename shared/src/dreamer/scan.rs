@@ -337,3 +337,69 @@ fn by_step(x: &[f32], m: usize, width: usize) -> Vec<f32> {
 fn sum(out: &mut [f32], a: &[f32], b: &[f32]) {
     out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a + b);
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::dist::Seeded;
+    use crate::kernels::Precision;
+    use crate::params::{Params, Scope};
+
+    const SHAPE: [usize; 2] = [ROWS + 3, 5];
+    const TOKENS: usize = 7;
+
+    fn noise(seed: u64, shape: &[usize]) -> Tensor {
+        Tensor::from_vec(Seeded::new(seed).normal(shape), shape, &Device::Cpu).unwrap()
+    }
+
+    /// A weighted sum of everything that is observed.
+    fn sum(observed: &Observed) -> Tensor {
+        let parts = [&observed.posterior.deter, &observed.posterior.stoch, &observed.logits];
+        let weighted =
+            parts.into_iter().zip(20..).map(|(x, seed)| (x * noise(seed, x.dims())).unwrap().sum_all().unwrap());
+        weighted.reduce(|a, b| (a + b).unwrap()).unwrap()
+    }
+
+    fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (a, b) = (flat(a), flat(b));
+        let size = b.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(a.len() == b.len() && size > 0.0 && worst <= 1e-4 * size, "{what}: {worst:.2e} of {size:.2e}");
+    }
+
+    #[test]
+    fn all_steps_at_once_are_the_steps_one_by_one() {
+        let config = Config::load(&["size1m"], &[] as &[&str]).unwrap().agent().dynamics.rssm;
+        let params = Params::new(4);
+        let rssm = Rssm::new(&Scope::root(&params), &config, Precision::Float32, 2, TOKENS).unwrap();
+        let params = params.seal().unwrap();
+        let [b, t] = SHAPE;
+        let tokens = Var::from_tensor(&noise(1, &[b, t, TOKENS])).unwrap();
+        let state = State {
+            deter: noise(2, &[b, config.deter]).tanh().unwrap(),
+            stoch: noise(3, &[b, config.stoch, config.classes]),
+        };
+        let keep: Vec<f32> = (0..b * t).map(|i| (i % 4 != 2) as u8 as f32).collect();
+        let keep = Tensor::from_vec(keep, (b, t, 1), &Device::Cpu).unwrap();
+        let seen = Observations { state: &state, tokens: &tokens, actions: &noise(5, &[b, t, 2]), keep: &keep };
+        let fast = rssm.observe_all(&seen, &mut Seeded::new(6)).unwrap();
+        let slow = rssm.observe_plainly(&seen, &mut Seeded::new(6)).unwrap();
+        assert_close("deter", &fast.posterior.deter, &slow.posterior.deter);
+        assert_close("stoch", &fast.posterior.stoch, &slow.posterior.stoch);
+        assert_close("logits", &fast.logits, &slow.logits);
+        assert_close("last deter", &fast.last.deter, &slow.last.deter);
+        assert_close("last stoch", &fast.last.stoch, &slow.last.stoch);
+        let (fast, slow) = (sum(&fast).backward().unwrap(), sum(&slow).backward().unwrap());
+        assert_close("tokens", fast.get(&tokens).unwrap(), slow.get(&tokens).unwrap());
+        for (path, var) in params.trainable() {
+            // What only the prior has gets no gradient from either.
+            if let Some(expected) = slow.get(&var) {
+                assert_close(&path, fast.get(&var).unwrap(), expected);
+            }
+        }
+    }
+}
