@@ -17,14 +17,17 @@ use shared::dreamer::to_array;
 use shared::env::{FLAGS, Space, Spaces};
 use shared::params::{Create, Init, Params, Tree, load};
 
+fn copies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity")
+}
+
 fn folder() -> PathBuf {
-    let copies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity");
-    std::env::var_os("LUCID_PARITY_DIR").map_or(copies, PathBuf::from)
+    std::env::var_os("LUCID_PARITY_DIR").map_or(copies(), PathBuf::from)
 }
 
 /// Names of all pairs `<name>.json` + `<name>.safetensors`.
-fn sets() -> Vec<PathBuf> {
-    let files = std::fs::read_dir(folder()).unwrap().map(|f| f.unwrap().path());
+fn sets(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
     let jsons = files.filter(|f| f.extension().is_some_and(|e| e == "json"));
     let mut sets: Vec<PathBuf> = jsons.filter(|f| f.with_extension("safetensors").exists()).collect();
     sets.sort();
@@ -183,7 +186,7 @@ fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
 
 /// Runs a check on every set there is.
 fn on_every_set(check: impl Fn(&Set)) {
-    let sets = sets();
+    let sets = sets(&folder());
     assert!(!sets.is_empty(), "no reference values in {}", folder().display());
     sets.iter().for_each(|json| check(&Set::load(json)));
 }
@@ -405,4 +408,35 @@ fn parity_optimizer() {
         }
     }
     report.finish(24);
+}
+
+/// Activations in bfloat16 have 8 bits of mantissa, and the two codes round in other places.
+#[test]
+fn bfloat16_agrees_to_its_precision() {
+    let sets = sets(&copies().join("bfloat16"));
+    assert!(!sets.is_empty());
+    for set in sets.iter().map(|json| Set::load(json)) {
+        let mut report = Report::default();
+        let (_, loss, grads) = set.agent().train_with(&set.batch(1), &mut set.noise()).unwrap();
+        let posterior = &loss.outputs.posterior;
+        let activations =
+            [("tokens", &loss.outputs.tokens), ("repfeat/deter", &posterior.deter), ("repfeat/logit", &loss.outputs.logits)];
+        for (name, found) in activations {
+            let found = flat(found);
+            assert!(found.iter().all(|x| x.to_bits() & 0xffff == 0), "{name} is not in bfloat16");
+            report.close(name, &found, &set.values[&format!("out/{name}")], 0.03, 0.0);
+        }
+        report.equal("repfeat/stoch", &flat(&posterior.stoch), &set.values["out/repfeat/stoch"]);
+        for (name, expected) in set.group("loss/") {
+            report.close(&format!("loss/{name}"), &flat(&loss.losses[&name]), &expected, 0.02, 0.0);
+        }
+        // The official code sums the gradients of these over all pixels in bfloat16, which leaves little of them.
+        let rough = |path: &str| path.starts_with("enc/cnn0") || (path.starts_with("dec/") && path.ends_with("/bias"));
+        for (path, found) in set.agent().trainable().iter().zip(&grads) {
+            if !rough(path) {
+                report.close(&format!("grad/{path}"), found, &set.values[&format!("grad/{path}")], 0.1, 0.0);
+            }
+        }
+        report.finish(100);
+    }
 }

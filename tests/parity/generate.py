@@ -31,8 +31,6 @@ from dreamerv3 import agent as agentlib
 
 f32 = np.float32
 jax.config.update('jax_platforms', 'cpu')
-nets.COMPUTE_DTYPE = jnp.float32
-utils.COMPUTE_DTYPE = jnp.float32
 
 B, T = 2, 6
 
@@ -81,7 +79,7 @@ def base_config():
       enc=dict(simple=dict(depth=4, **small)), dec=dict(simple=dict(depth=4, **small)),
       rewhead=dict(outscale=0.3, **small), conhead=small, policy=dict(outscale=1.0, **small),
       value=dict(outscale=0.3, **small), imag_length=5))
-  return {**agent, 'batch_size': B, 'batch_length': T, 'replay_context': 1, 'report_length': 4}
+  return {**agent, 'compute_dtype': 'float32', 'batch_size': B, 'batch_length': T, 'replay_context': 1, 'report_length': 4}
 
 
 def spaces(table):
@@ -138,11 +136,12 @@ def make(name, seed, obs_table, act_table, change):
   noise = Noise(seed)
   patch(noise)
   config = deep(base_config(), change)
+  nets.COMPUTE_DTYPE = utils.COMPUTE_DTYPE = getattr(jnp, config['compute_dtype'])
   if not config['repval_loss']:
     del config['loss_scales']['repval']
   obs, act = spaces(obs_table), actions(act_table)
   model = object.__new__(agentlib.Agent)
-  agentlib.Agent.__init__(model, obs, act, elements.Config(config))
+  agentlib.Agent.__init__(model, obs, act, elements.Config({k: v for k, v in config.items() if k != 'compute_dtype'}))
   rng = np.random.default_rng(seed)
   length = T + config['replay_context']
   datas = [batch(rng, obs, act, model, length, c) for c in (0, 1 if config['replay_context'] else 0, 0)]
@@ -174,7 +173,7 @@ def make(name, seed, obs_table, act_table, change):
 
   tensors = {}
   def put(key, value):
-    value = np.asarray(value)
+    value = np.asarray(value.astype(f32) if value.dtype == jnp.bfloat16 else value)
     value = value.astype(np.uint8) if value.dtype == bool else value
     value = value.astype(f32) if value.dtype == np.float64 else value
     value = value.astype(np.int32) if value.dtype == np.int64 else value
@@ -248,11 +247,14 @@ def make(name, seed, obs_table, act_table, change):
   for k, v in noise.arrays.items():
     put(k, v)
 
+  if config['compute_dtype'] != 'float32':  # One step: rounding makes later ones drift apart.
+    tensors = {k: v for k, v in tensors.items() if not k.startswith(('params_after', 'train/', 'data_2', 'data_3'))}
+
   describe = lambda s: [str(np.dtype(s.dtype)), list(s.shape)] + (
       [True, int(np.asarray(s.classes).max())] if s.dtype == np.int32 else [])
   table = {k: describe(s) for k, s in obs.items()}
   acts = {k: [str(np.dtype(s.dtype)), list(s.shape), bool(s.discrete), int(np.asarray(s.classes).max()) if s.discrete else 0] for k, s in act.items()}
-  OUT.mkdir(parents=True, exist_ok=True)
+  (OUT / name).parent.mkdir(parents=True, exist_ok=True)
   (OUT / f'{name}.json').write_text(json.dumps(dict(
       config=config, obs_space=table, act_space=acts, batch=dict(B=B, T=T, replay_context=config['replay_context'])), indent=1))
   safetensors.numpy.save_file(tensors, OUT / f'{name}.safetensors')
@@ -295,6 +297,10 @@ SETS = {
         dict(
             enc=dict(simple=dict(outer=True, strided=True)), dec=dict(simple=dict(outer=True, strided=True)),
             retnorm=dict(debias=True), advnorm=dict(impl='perc', debias=True, limit=0.01))),
+    # Activations in bfloat16, which agree to that precision only.
+    'bfloat16/all': (
+        31, dict(velocity=['float32', [5]], image=['uint8', [64, 64, 3]]), dict(action=['float32', [2]]),
+        dict(compute_dtype='bfloat16')),
 }
 
 if __name__ == '__main__':
