@@ -4,6 +4,7 @@ mod bench;
 mod child;
 mod eval;
 mod params;
+mod plot;
 mod train;
 mod vit;
 
@@ -27,6 +28,8 @@ enum Command {
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
     Params(params::Args),
+    /// Draw a metric of one run or several.
+    Plot(plot::Args),
     /// Weights of the frozen ViT.
     #[command(subcommand)]
     Vit(vit::Args),
@@ -47,6 +50,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::Vit(args) => vit::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Learner(args) => child::learner(args),

@@ -15,6 +15,7 @@ pub mod limiter;
 mod links;
 mod lockstep;
 pub mod optim;
+pub mod plot;
 mod process;
 mod publisher;
 pub mod replay;

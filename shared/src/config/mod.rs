@@ -11,8 +11,7 @@ mod tree;
 use serde::{Deserialize, Serialize};
 
 pub use agent::*;
-pub use error::ConfigError;
-pub(crate) use error::nearest;
+pub use error::{ConfigError, nearest};
 pub use presets::{DEFAULTS, PRESETS};
 pub use tree::Difference;
 
