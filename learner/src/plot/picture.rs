@@ -14,6 +14,8 @@ const FINE: u32 = 4;
 const SCALE: f32 = 2.0;
 /// Size of the part with the axes.
 const SIZE: (u32, u32) = (860 * FINE, 540 * FINE);
+/// Numbers of this size cannot be placed on an axis.
+const LARGEST: f64 = 1e100;
 const FONT: &str = "sans-serif";
 /// Height of small text.
 const SMALL: u32 = 14 * FINE;
@@ -95,7 +97,7 @@ fn width(text: &str) -> Drawn<u32> {
 }
 
 fn axes(plot: &Plot, area: &Area) -> Drawn {
-    let [x, y] = ranges(plot);
+    let [x, y] = ranges(plot)?;
     let (x_end, y_end) = (x.end.abs().max(x.start.abs()), y.end.abs().max(y.start.abs()));
     let (x_text, y_text) = (move |v: &f64| compact(*v, x_end), move |v: &f64| compact(*v, y_end));
     let room = width(&y_text(&y.end))?.max(width(&y_text(&y.start))?).max(width("0.005")?) + 44 * FINE;
@@ -168,19 +170,23 @@ fn colour(index: usize) -> RGBColor {
 }
 
 /// From 0 on the horizontal axis; with some air on the vertical one.
-fn ranges(plot: &Plot) -> [std::ops::Range<f64>; 2] {
+fn ranges(plot: &Plot) -> Drawn<[std::ops::Range<f64>; 2]> {
     let points = || plot.curves.iter().flat_map(|c| &c.points).chain(plot.marks.iter().map(|m| &m.at));
     let (mut low, mut high, mut end) = (f64::INFINITY, f64::NEG_INFINITY, 0.0f64);
     for (x, y) in points() {
         (low, high, end) = (low.min(*y), high.max(*y), end.max(*x));
     }
-    let air = match 0.05 * (high - low) {
-        air if air > 0.0 => air,
+    if !(low > -LARGEST && high < LARGEST && end < LARGEST) {
+        return Err("its numbers are too large for an axis".into());
+    }
+    // Never so little that the numbers beside the axis could not be told apart.
+    let air = match (0.05 * (high - low)).max(1e-6 * high.abs().max(low.abs())) {
+        air if high > low => air,
         _ => 0.05 * high.abs().max(1.0),
     };
     // An axis from 0 is easier to read than one from nearly 0.
     let floor = if low >= 0.0 && low < 0.3 * high { 0.0 } else { low - air };
-    [0.0..if end > 0.0 { 1.02 * end } else { 1.0 }, floor..high + air]
+    Ok([0.0..if end > 0.0 { 1.02 * end } else { 1.0 }, floor..high + air])
 }
 
 /// A number on an axis that goes to `largest`: all of an axis in the same unit, `0.4`, `250`, `10k`, `2.5M`.

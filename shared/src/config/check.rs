@@ -132,14 +132,17 @@ impl Config {
             )
         });
         let fracs = &self.replay.fracs;
-        for (key, share) in [("uniform", fracs.uniform), ("recency", fracs.recency)] {
+        for (key, share) in [("uniform", fracs.uniform), ("recency", fracs.recency), ("priority", fracs.priority)] {
             p.between(&format!("replay.fracs.{key}"), share, 0.0, 1.0);
         }
-        p.need(fracs.priority == 0.0, || {
-            format!("`replay.fracs.priority` is {}, must be 0: drawing by priority is not built yet", fracs.priority)
-        });
-        p.need((fracs.uniform + fracs.recency - 1.0).abs() < 1e-9, || {
-            format!("`replay.fracs` sum to {}, must sum to 1", fracs.uniform + fracs.recency)
+        let sum = fracs.uniform + fracs.recency + fracs.priority;
+        p.need((sum - 1.0).abs() < 1e-9, || format!("`replay.fracs` sum to {sum}, must sum to 1"));
+        let prio = &self.replay.prio;
+        p.between("replay.prio.exponent", prio.exponent, 0.0, 100.0);
+        p.between("replay.prio.maxfrac", prio.maxfrac, 0.0, 1.0);
+        p.between("replay.prio.initial", prio.initial, 0.0, f64::INFINITY);
+        p.need(prio.maxfrac < 1.0 || prio.initial.is_finite(), || {
+            "`replay.prio.maxfrac` is 1, must be below 1 where `replay.prio.initial` is inf".into()
         });
         p.between("replay.recexp", self.replay.recexp, 0.0, 100.0);
         p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));

@@ -131,6 +131,9 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
         ("agent.opt.schedule=poly", "agent.opt.schedule"),
         ("run.freeze=['(']", "not a regular expression"),
         ("replay.size=10", "must hold one sample of 65 steps"),
+        ("replay.fracs.priority=0.5", "`replay.fracs` sum to 1.5"),
+        ("replay.prio.maxfrac=1.0", "replay.prio.initial"),
+        ("replay.prio.initial=-1.0", "replay.prio.initial"),
         ("vit.weights=", "env.size"),
         ("actor.count=0", "actor.count"),
         ("agent.retnorm.impl=max", "none, meanstd, perc"),
@@ -141,6 +144,20 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
     }
     let both = error(&[], &["actor.count=0", "vit.pool=max"]);
     assert!(both.contains("actor.count") && both.contains("vit.pool"), "{both}");
+}
+
+#[test]
+fn options_of_the_draw_by_priority_that_have_no_effect_are_named() {
+    let by_priority = "replay.fracs={uniform=0.0,priority=1.0,recency=0.0}";
+    let ignored = |sets: &[&str]| Config::load(NONE, sets).unwrap().replay.ignored().join("; ");
+    assert_eq!(ignored(&[]), "");
+    assert_eq!(ignored(&[by_priority]), "");
+    assert!(ignored(&["replay.prio.exponent=0.5"]).contains("while replay.fracs.priority is 0"));
+    let both = ignored(&[by_priority, "replay.prio.exponent=0.5", "replay.prio.maxfrac=0.25"]);
+    assert!(both.contains("replay.prio.exponent = 0.5") && both.contains("replay.prio.maxfrac = 0.25"), "{both}");
+    let finite = ignored(&[by_priority, "replay.prio.initial=1.0", "replay.prio.maxfrac=0.25"]);
+    assert_eq!(finite, "", "between finite priorities it matters");
+    assert_eq!(Config::load(NONE, &["replay.prio.initial=inf"]).unwrap(), Config::load(NONE, NONE).unwrap());
 }
 
 #[test]
