@@ -114,7 +114,7 @@ impl Model {
     fn draw(&mut self, key: u64) {
         let steps = self.items[&key].clone();
         if self.config.zero_on_sample {
-            steps.iter().for_each(|step| drop(self.priorities.insert(*step, 0.0)));
+            self.priorities.extend(steps.iter().map(|step| (*step, 0.0)));
         }
         let keys: Vec<u64> =
             self.items.iter().filter(|(_, i)| i.iter().any(|s| steps.contains(s))).map(|(k, _)| *k).collect();
@@ -256,6 +256,37 @@ fn with_the_official_settings_steps_that_were_not_drawn_come_first() {
         priority.mark_drawn(&item);
     }
     assert!(priority.tree.chances().iter().all(|chance| *chance > 0.0), "then all are drawn");
+}
+
+/// The chances were computed with the official code itself: items of one stream come, go and are drawn.
+#[test]
+fn chances_are_those_of_the_official_code() {
+    let scenario = |config: PrioConfig| {
+        let mut priority = Priority::new(&config, LENGTH as usize);
+        let item = |start| Item { stream: stream(0), start };
+        (0..50).for_each(|start| priority.insert(&item(start)));
+        (0..20).for_each(|start| priority.remove_oldest(&item(start)));
+        [22, 30, 41].into_iter().for_each(|start| priority.mark_drawn(&item(start)));
+        (50..60).for_each(|start| priority.insert(&item(start)));
+        (20..27).for_each(|start| priority.remove_oldest(&item(start)));
+        let chances = priority.tree.chances();
+        priority.leaves.iter().map(|leaf| chances[*leaf]).collect::<Vec<f64>>()
+    };
+    // The item of start 52 is alone under its node.
+    let even = |chance: f64| (27..60).map(move |start| if start == 52 { 1.0 / 3.0 } else { chance });
+    let infinite = even(0.022222).zip(27..).map(|(chance, start)| if [30, 41].contains(&start) { 0.0 } else { chance });
+    let around = [0.037736, 0.03066, 0.023585, 0.016509, 0.0, 0.016509, 0.023585, 0.03066, 0.037736];
+    let finite = around[1..].iter().chain(&[0.037736; 2]).chain(&around).chain(&[0.037736; 14]).copied();
+    let cases: [(PrioConfig, Vec<f64>); 3] = [
+        (PrioConfig::default(), infinite.collect()),
+        (PrioConfig { zero_on_sample: false, ..PrioConfig::default() }, even(0.020833).collect()),
+        (PrioConfig { initial: 2.0, maxfrac: 0.25, ..PrioConfig::default() }, finite.collect()),
+    ];
+    for (config, expected) in cases {
+        let found = scenario(config.clone());
+        let near = found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-6);
+        assert!(near && found.len() == expected.len(), "{config:?}: {found:?}, expected {expected:?}");
+    }
 }
 
 #[test]
