@@ -70,7 +70,13 @@ impl Config {
 
     fn check_seeing(&self, p: &mut Problems) {
         let (env, vit) = (&self.env, &self.vit);
-        p.one_of("env.task", &env.task, TASKS);
+        p.need(TASKS.contains(&env.task.as_str()), || {
+            format!(
+                "`env.task` is `{}`: the environment of this task is not built in; built in are: {}",
+                env.task,
+                TASKS.join(", ")
+            )
+        });
         p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);
         p.positive(&[("env.repeat", env.repeat), ("env.size", env.size[0]), ("env.size", env.size[1])]);
         p.one_of("vit.features", &vit.features, &["pretrained", "random", "zero"]);

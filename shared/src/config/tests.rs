@@ -20,6 +20,27 @@ fn every_preset_loads_and_a_saved_config_loads_back_the_same() {
 }
 
 #[test]
+fn every_file_of_the_presets_folder_is_built_in() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_string()).collect();
+    let mut built_in: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).chain(["defaults"]).collect();
+    files.sort_unstable();
+    built_in.sort_unstable();
+    assert_eq!(files, built_in);
+}
+
+#[test]
+fn tasks_that_are_not_built_in_are_told_from_those_that_are() {
+    let message = error(NONE, &["env.task=atari_pong"]);
+    assert!(
+        message.contains("`env.task` is `atari_pong`: the environment of this task is not built in; "),
+        "{message}"
+    );
+    assert!(message.contains("built in are: catch, cartpole_swingup, tmaze"), "{message}");
+}
+
+#[test]
 fn sizes_are_those_of_the_official_code() {
     let sizes = [
         ("size1m", [512, 64, 4, 4, 64]),

@@ -247,7 +247,7 @@ fn with_the_official_settings_steps_that_were_not_drawn_come_first() {
     let mut priority = Priority::new(&PrioConfig::default(), LENGTH as usize);
     let items: Vec<Item> = (0..97).map(|start| Item { stream: stream(0), start }).collect();
     items.iter().for_each(|item| priority.insert(item));
-    let mut seen = vec![false; 100];
+    let mut seen = [false; 100];
     while seen.contains(&false) {
         let item = items[priority.draw(&mut rng)];
         let steps = &mut seen[item.start as usize..][..LENGTH as usize];
