@@ -38,7 +38,7 @@ struct Record {
 pub(super) fn read(run: &Path, metric: &str) -> Result<Vec<Sample>, PlotError> {
     let path = run.join("metrics.jsonl");
     let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => PlotError::NoMetrics { run: run.into() },
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => PlotError::NoMetrics { run: run.into() },
         _ => PlotError::Read { path: path.clone(), source },
     })?;
     let whole = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);

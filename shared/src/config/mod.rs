@@ -167,14 +167,14 @@ impl ReplayConfig {
             let unused = "replay.prio has no effect while replay.fracs.priority is 0";
             return (*prio != default).then(|| unused.into()).into_iter().collect();
         }
-        let told = |key: &str, value: f64, why: &str| format!("replay.prio.{key} = {value} has no effect {why}");
+        let told = |key: &str, value: f64, why: &str| format!("replay.prio.{key} = {value} has no effect, {why}");
         let only_scale = "as the only priorities are zero and the initial one";
         let mut ignored = vec![];
         if prio.exponent != default.exponent && prio.exponent != 0.0 {
             ignored.push(told("exponent", prio.exponent, only_scale));
         }
         if prio.maxfrac != default.maxfrac && prio.initial.is_infinite() {
-            ignored.push(told("maxfrac", prio.maxfrac, "while replay.prio.initial is inf"));
+            ignored.push(told("maxfrac", prio.maxfrac, "since replay.prio.initial is inf"));
         }
         ignored
     }
