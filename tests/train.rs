@@ -56,6 +56,14 @@ fn two_runs_in_lockstep_give_the_same_numbers() {
     assert!(first_numbers.iter().any(|record| record.contains_key("episode/return")));
     assert_eq!(first_numbers, second_numbers);
     assert_eq!(checkpoint(&first).agent, checkpoint(&second).agent);
+
+    let [picture, data] = ["plot.png", "plot.csv"].map(|name| dir.path().join(name).display().to_string());
+    let runs = [first.to_str().unwrap(), second.to_str().unwrap()];
+    let (ok, text) = lucid(&[&["plot"], &runs[..], &["--out", &picture, "--data", &data]].concat());
+    assert!(ok && text.contains("first: episode/return"), "{text}");
+    let rows = std::fs::read_to_string(&data).unwrap();
+    let of = |run: &str| rows.lines().filter_map(|row| row.strip_prefix(run)).map(String::from).collect::<Vec<_>>();
+    assert!(!of("first,").is_empty() && of("first,") == of("second,"), "{rows}");
 }
 
 /// A record without what depends on time.

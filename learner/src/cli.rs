@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod import;
 mod params;
+mod plot;
 mod train;
 mod vit;
 
@@ -31,6 +32,8 @@ enum Command {
     Params(params::Args),
     Import(import::Args),
     Export(export::Args),
+    /// Draw a metric of one run or several.
+    Plot(plot::Args),
     /// Weights of the frozen ViT.
     #[command(subcommand)]
     Vit(vit::Args),
@@ -53,6 +56,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Params(args) => params::run(&args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::Vit(args) => vit::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Learner(args) => child::learner(args),

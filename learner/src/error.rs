@@ -35,6 +35,9 @@ pub enum RunError {
     /// Metrics.
     #[error(transparent)]
     Metric(#[from] shared::metrics::MetricError),
+    /// A picture of metrics.
+    #[error(transparent)]
+    Plot(#[from] crate::plot::PlotError),
     /// The frozen encoder.
     #[error(transparent)]
     Vit(#[from] shared::vit::VitError),

@@ -16,6 +16,7 @@ mod links;
 mod lockstep;
 pub mod official;
 pub mod optim;
+pub mod plot;
 mod process;
 mod publisher;
 pub mod replay;

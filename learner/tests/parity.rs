@@ -415,12 +415,15 @@ fn parity_optimizer() {
 fn bfloat16_agrees_to_its_precision() {
     let sets = sets(&copies().join("bfloat16"));
     assert!(!sets.is_empty());
-    for set in sets.iter().map(|json| Set::load(json)) {
+    for set in sets.iter().map(|json| Set::load(json.as_path())) {
         let mut report = Report::default();
         let (_, loss, grads) = set.agent().train_with(&set.batch(1), &mut set.noise()).unwrap();
         let posterior = &loss.outputs.posterior;
-        let activations =
-            [("tokens", &loss.outputs.tokens), ("repfeat/deter", &posterior.deter), ("repfeat/logit", &loss.outputs.logits)];
+        let activations = [
+            ("tokens", &loss.outputs.tokens),
+            ("repfeat/deter", &posterior.deter),
+            ("repfeat/logit", &loss.outputs.logits),
+        ];
         for (name, found) in activations {
             let found = flat(found);
             assert!(found.iter().all(|x| x.to_bits() & 0xffff == 0), "{name} is not in bfloat16");
@@ -432,7 +435,7 @@ fn bfloat16_agrees_to_its_precision() {
         }
         // The official code sums the gradients of these over all pixels in bfloat16, which leaves little of them.
         let rough = |path: &str| path.starts_with("enc/cnn0") || (path.starts_with("dec/") && path.ends_with("/bias"));
-        for (path, found) in set.agent().trainable().iter().zip(&grads) {
+        for (path, found) in set.agent().trainable_paths().iter().zip(&grads) {
             if !rough(path) {
                 report.close(&format!("grad/{path}"), found, &set.values[&format!("grad/{path}")], 0.1, 0.0);
             }

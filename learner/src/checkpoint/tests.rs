@@ -22,7 +22,15 @@ impl Run {
     }
 
     fn config() -> ReplayConfig {
-        ReplayConfig { size: 20, gib: 1.0, online: true, chunksize: 4, fracs: Default::default(), recexp: 1.0 }
+        ReplayConfig {
+            size: 20,
+            gib: 1.0,
+            online: true,
+            chunksize: 4,
+            fracs: Default::default(),
+            prio: Default::default(),
+            recexp: 1.0,
+        }
     }
 
     fn checkpoints(&self) -> Checkpoints {

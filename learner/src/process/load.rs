@@ -67,7 +67,7 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
         trunk.remember(&args.run)?;
     }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
-    let mut warnings = config.agent.ignored();
+    let mut warnings = [config.agent.ignored(), config.replay.ignored()].concat();
     let (agent, rest) = restore(args, &config, &spaces, trunk.as_ref(), threads, &mut warnings)?;
     let forecast = forecast(&config, &spaces);
     tracing::info!("{forecast}");

@@ -70,6 +70,7 @@ fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<Fil
     }
     let mut items = expand(manifest, &manifest.items)?;
     let mut online = expand(manifest, &manifest.online)?;
+    let kept: Vec<bool> = items.iter().map(|(stream, item)| intact(&holes[*stream], item, store.length)).collect();
     for queue in [&mut items, &mut online] {
         queue.retain(|(stream, item)| intact(&holes[*stream], item, store.length));
     }
@@ -78,6 +79,7 @@ fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<Fil
     }
     store.items = items.into_iter().map(|(_, item)| item).collect();
     store.online = online.into_iter().map(|(_, item)| item).collect();
+    restore_priority(store, manifest, &kept)?;
     store.layout = (!layout.columns.is_empty()).then_some(layout);
     store.rng = manifest.rng.clone();
     store.saves = manifest.saves;
@@ -86,6 +88,24 @@ fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<Fil
     store.evicted = manifest.evicted + lost;
     check_whole(store)?;
     Ok(damage)
+}
+
+/// What drawing by priority goes by. A run that drew otherwise before starts as if nothing had been drawn.
+fn restore_priority(store: &mut Store, manifest: &Manifest, kept: &[bool]) -> Result<(), ReplayError> {
+    let (Some(mut priority), items) = (store.priority.take(), &store.items) else { return Ok(()) };
+    store.priority = match &manifest.priority {
+        None => {
+            items.iter().for_each(|item| priority.insert(item));
+            Some(priority)
+        }
+        Some(record) => {
+            let streams: Vec<_> = manifest.streams.iter().map(|stream| stream.id).collect();
+            let message = || "its items and their priorities contradict each other; use an older checkpoint".into();
+            let restored = priority.restore(record, &streams, kept, items);
+            Some(restored.ok_or_else(|| ReplayError::Manifest { message: message() })?)
+        }
+    };
+    Ok(())
 }
 
 /// A stream with the blocks that could be read, and the holes that the others leave.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::experience::StreamId;
 
 use super::layout::Column;
+use super::priority::PriorityRecord;
 
 /// Replay at one instant. The steps themselves are in the files it names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Manifest {
     pub items: Vec<Run>,
     /// Items not yet trained on, oldest first.
     pub online: Vec<Run>,
+    /// What drawing by priority goes by, where some items are drawn so.
+    #[serde(default)]
+    pub priority: Option<PriorityRecord>,
     /// The generator that draws items.
     pub rng: Xoshiro256PlusPlus,
     /// Saves so far; part of file names, so that a file is never written again.

@@ -70,7 +70,15 @@ mod tests {
     use super::*;
 
     fn config(size: usize, gib: f64) -> ReplayConfig {
-        ReplayConfig { size, gib, online: true, chunksize: 100, fracs: Default::default(), recexp: 1.0 }
+        ReplayConfig {
+            size,
+            gib,
+            online: true,
+            chunksize: 100,
+            fracs: Default::default(),
+            prio: Default::default(),
+            recexp: 1.0,
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod layout;
 mod load;
 mod manifest;
 mod memory;
+mod priority;
+mod sample_tree;
 mod sampled;
 mod save;
 mod store;
@@ -28,6 +30,7 @@ pub use layout::Column;
 pub use load::Damaged;
 pub use manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 pub use memory::{Forecast, expected_bytes};
+pub use priority::PriorityRecord;
 pub use sampled::{CONSEC, Sampled, StepId};
 pub use save::{PendingSave, sweep};
 
@@ -85,7 +88,7 @@ impl Replay {
         self.store.lock().insert(chunk)
     }
 
-    /// Draw a batch of `rows` items: those of the online queue first, then uniformly over all, with replacement.
+    /// Draw a batch of `rows` items: those of the online queue first, then over all as `replay.fracs` says, with replacement.
     pub fn sample(&self, rows: usize) -> Result<Sampled, ReplayError> {
         self.store.lock().sample(rows)
     }

@@ -46,6 +46,7 @@ impl Replay {
             streams,
             items: runs(store.items.iter(), &index),
             online: runs(store.online.iter(), &index),
+            priority: store.priority.as_ref().map(|priority| priority.record(&index)),
             rng: store.rng.clone(),
             saves: store.saves,
             inserted: store.inserted,

@@ -10,6 +10,7 @@ use shared::config::ReplayConfig;
 use shared::experience::{Chunk, DETER, STOCH, StreamId};
 
 use super::layout::{Column, Layout};
+use super::priority::Priority;
 use super::sampled::{CONSEC, Sampled, StepId};
 use super::stream::Stream;
 use super::{Inserted, ReplayError, Stats};
@@ -29,6 +30,8 @@ pub(super) struct Store {
     pub streams: BTreeMap<StreamId, Stream>,
     pub items: VecDeque<Item>,
     pub online: VecDeque<Item>,
+    /// Where some items are drawn by priority.
+    pub priority: Option<Priority>,
     pub rng: Xoshiro256PlusPlus,
     pub saves: u64,
     pub inserted: u64,
@@ -55,6 +58,7 @@ impl Store {
             streams: BTreeMap::new(),
             items: VecDeque::new(),
             online: VecDeque::new(),
+            priority: (config.fracs.priority > 0.0).then(|| Priority::new(&config.prio, length)),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             saves: 0,
             inserted: 0,
@@ -126,23 +130,38 @@ impl Store {
         });
     }
 
-    /// New items of a stream that has grown; the oldest of all leave when there are more than `size`.
+    /// New items of a stream that has grown. The oldest of all leaves before one comes that would be more than `size`, as in the
+    /// official code: the order decides what stands where when items are drawn by priority.
     fn make_items(&mut self, id: StreamId) -> usize {
-        let Some(stream) = self.streams.get_mut(&id) else { return 0 };
         let mut made = 0;
-        while stream.next >= stream.next_item + self.length as u64 {
-            let item = Item { stream: id, start: stream.next_item };
-            self.items.push_back(item);
-            // Starts a whole item apart, so that the queue passes over the stream once.
-            if self.config.online && item.start.is_multiple_of(self.length as u64) {
-                self.online.push_back(item);
-            }
-            stream.next_item += 1;
-            stream.live += 1;
+        while let Some(item) = self.next_item(id) {
+            self.evict_while(|store| store.items.len() >= store.config.size);
+            self.add(item);
             made += 1;
         }
-        self.evict_while(|store| store.items.len() > store.config.size);
         made
+    }
+
+    /// The next item of a stream, if all its steps are there.
+    fn next_item(&self, id: StreamId) -> Option<Item> {
+        let stream = self.streams.get(&id)?;
+        let whole = stream.next >= stream.next_item + self.length as u64;
+        whole.then_some(Item { stream: id, start: stream.next_item })
+    }
+
+    fn add(&mut self, item: Item) {
+        self.items.push_back(item);
+        // Starts a whole item apart, so that the queue passes over the stream once.
+        if self.config.online && item.start.is_multiple_of(self.length as u64) {
+            self.online.push_back(item);
+        }
+        if let Some(priority) = &mut self.priority {
+            priority.insert(&item);
+        }
+        if let Some(stream) = self.streams.get_mut(&item.stream) {
+            stream.next_item += 1;
+            stream.live += 1;
+        }
     }
 
     /// Evict until `incoming` bytes fit under the cap.
@@ -169,6 +188,9 @@ impl Store {
     fn evict_while(&mut self, mut needed: impl FnMut(&Self) -> bool) {
         while needed(self) {
             let Some(item) = self.items.pop_front() else { return };
+            if let Some(priority) = &mut self.priority {
+                priority.remove_oldest(&item);
+            }
             if self.online.front() == Some(&item) {
                 self.online.pop_front();
             }
@@ -202,22 +224,31 @@ impl Store {
     }
 
     pub fn sample(&mut self, rows: usize) -> Result<Sampled, ReplayError> {
-        let Some(layout) = self.layout.as_ref().filter(|_| !self.items.is_empty()) else {
-            return Err(ReplayError::Empty { steps: self.steps(), length: self.length });
-        };
-        let queued: Vec<Item> = (0..rows).map_while(|_| self.online.pop_front()).collect();
-        let from_online = queued.len();
-        let mut drawn = queued;
-        for _ in from_online..rows {
-            let index = draw(&self.config, &mut self.rng, self.items.len());
-            drawn.push(self.items[index]);
+        let nothing = ReplayError::Empty { steps: self.steps(), length: self.length };
+        if self.items.is_empty() {
+            return Err(nothing);
         }
+        let mut drawn: Vec<Item> = (0..rows).map_while(|_| self.online.pop_front()).collect();
+        let from_online = drawn.len();
+        drawn.extend((from_online..rows).map(|_| self.draw()));
+        let Some(layout) = &self.layout else { return Err(nothing) };
         let column = |index: usize| (layout.columns[index].key.clone(), self.gather(&drawn, layout, index));
         let mut batch: BTreeMap<String, Array> = (0..layout.columns.len()).map(column).collect();
         mark_borders(&mut batch, self.length);
         batch.insert(CONSEC.into(), Array::i32(&[rows], &vec![0; rows]));
         let first_trained = |i: &Item| StepId { stream: i.stream, step: i.start + self.context as u64 };
         Ok(Sampled { batch, ids: drawn.iter().map(first_trained).collect(), from_online })
+    }
+
+    /// One item; there must be one.
+    fn draw(&mut self) -> Item {
+        let share = self.config.fracs.priority;
+        if let Some(priority) = self.priority.as_mut().filter(|_| self.rng.random::<f64>() < share) {
+            let item = self.items[priority.draw(&mut self.rng)];
+            priority.mark_drawn(&item);
+            return item;
+        }
+        self.items[draw(&self.config, &mut self.rng, self.items.len())]
     }
 
     /// One column of a batch, [B, length, …].
@@ -272,9 +303,9 @@ impl Store {
     }
 }
 
-/// Index of one of `count` items, oldest first.
+/// Index of one of `count` items, oldest first, which is not drawn by priority.
 fn draw(config: &ReplayConfig, rng: &mut Xoshiro256PlusPlus, count: usize) -> usize {
-    let recency = config.fracs.recency;
+    let recency = config.fracs.recency / (1.0 - config.fracs.priority);
     if recency == 0.0 || rng.random::<f64>() >= recency {
         return rng.random_range(0..count);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use shared::array::{Array, DType};
-use shared::config::ReplayConfig;
+use shared::config::{FracsConfig, ReplayConfig};
 use shared::experience::{Chunk, DETER, STOCH, StreamId, UPDATE, VERSION};
 
 use super::*;
@@ -14,7 +14,15 @@ const LENGTH: usize = 5;
 const CONTEXT: usize = 1;
 
 fn config() -> ReplayConfig {
-    ReplayConfig { size: 40, gib: 1.0, online: true, chunksize: 4, fracs: Default::default(), recexp: 1.0 }
+    ReplayConfig {
+        size: 40,
+        gib: 1.0,
+        online: true,
+        chunksize: 4,
+        fracs: Default::default(),
+        prio: Default::default(),
+        recexp: 1.0,
+    }
 }
 
 fn replay(config: &ReplayConfig, dir: &Path) -> Replay {
@@ -243,6 +251,31 @@ fn an_empty_replay_says_what_it_waits_for_and_can_be_saved() {
     assert_eq!(restored.sample(1).unwrap().from_online, 1);
 }
 
+#[test]
+fn priorities_survive_the_loss_of_a_file_and_can_begin_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let fracs = FracsConfig { uniform: 0.0, priority: 1.0, recency: 0.0 };
+    let by_priority = ReplayConfig { fracs, online: false, ..config() };
+    let replay = Replay::new(&by_priority, LENGTH, CONTEXT, 7, dir.path()).unwrap();
+    replay.insert(&chunk(stream(0), 0, 24)).unwrap();
+    replay.insert(&chunk(stream(1), 0, 24)).unwrap();
+    let drawn = replay.sample(3).unwrap().batch["vector"].values::<f32>();
+    let manifest = replay.save().unwrap();
+    std::fs::remove_file(dir.path().join(&manifest.streams[0].blocks[2].parts[0].file)).unwrap();
+    let load = |config: &ReplayConfig, manifest: &Manifest| {
+        Replay::load(config, LENGTH, CONTEXT, dir.path(), manifest, Damaged::Drop).unwrap().0
+    };
+    let known: Vec<&[f32]> = drawn.chunks(2).collect();
+    let steps = load(&by_priority, &manifest).sample(1).unwrap().batch["vector"].values::<f32>();
+    assert!(steps.chunks(2).any(|step| !known.contains(&step)), "what was not drawn before comes first");
+    let before = Manifest { priority: None, ..manifest.clone() };
+    assert!(load(&by_priority, &before).sample(50).is_ok() && load(&config(), &manifest).sample(50).is_ok());
+    let record = manifest.priority.clone().unwrap_or_default();
+    let edited = Manifest { priority: Some(PriorityRecord { leaves: vec![(0, 3)], ..record }), ..manifest };
+    let refused = Replay::load(&by_priority, LENGTH, CONTEXT, dir.path(), &edited, Damaged::Drop);
+    assert!(refused.err().unwrap().to_string().contains("priorities"));
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Insert { env: u32, len: usize },
@@ -294,11 +327,13 @@ proptest! {
     #[test]
     fn behaves_like_a_plain_list_of_steps(
         ops in prop::collection::vec(op(), 1..80), size in 1usize..40, cap_steps in 30usize..90, online: bool,
+        priority in prop_oneof![Just(0.0), Just(0.5), Just(1.0)],
     ) {
         let dir = tempfile::tempdir().unwrap();
         let step_bytes = chunk(stream(0), 0, 1).bytes();
         let gib = (cap_steps * step_bytes) as f64 / (1u64 << 30) as f64;
-        let config = ReplayConfig { size, gib, online, ..config() };
+        let fracs = FracsConfig { uniform: 1.0 - priority, priority, recency: 0.0 };
+        let config = ReplayConfig { size, gib, online, fracs, ..config() };
         let mut replay = replay(&config, dir.path());
         let (mut model, mut next, mut late) = (Model::new(), [0u64; 3], Vec::new());
         for (at, op) in ops.into_iter().enumerate() {
@@ -331,7 +366,8 @@ proptest! {
                     let (once, twice) = (load(), load());
                     prop_assert_eq!(once.stats(), replay.stats());
                     if replay.stats().items > 0 {
-                        prop_assert_eq!(once.sample(4).unwrap(), replay.sample(4).unwrap());
+                        prop_assert_eq!(once.sample(9).unwrap(), replay.sample(9).unwrap());
+                        prop_assert_eq!(once.sample(9).unwrap(), replay.sample(9).unwrap());
                     }
                     replay = twice;
                 }

@@ -19,6 +19,7 @@ use shared::metrics::{Phase, Report, StartReport};
 
 pub use live::{closing, heartbeat, lines, within};
 pub use start::lines as start_lines;
+pub use text::number;
 use text::wrap;
 
 /// What the launcher shows on standard output.

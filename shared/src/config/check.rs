@@ -71,7 +71,13 @@ impl Config {
 
     fn check_seeing(&self, p: &mut Problems) {
         let (env, vit) = (&self.env, &self.vit);
-        p.one_of("env.task", &env.task, TASKS);
+        p.need(TASKS.contains(&env.task.as_str()), || {
+            format!(
+                "`env.task` is `{}`: the environment of this task is not built in; built in are: {}",
+                env.task,
+                TASKS.join(", ")
+            )
+        });
         p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);
         p.positive(&[("env.repeat", env.repeat), ("env.size", env.size[0]), ("env.size", env.size[1])]);
         p.one_of("vit.features", &vit.features, &["pretrained", "random", "zero"]);
@@ -133,14 +139,17 @@ impl Config {
             )
         });
         let fracs = &self.replay.fracs;
-        for (key, share) in [("uniform", fracs.uniform), ("recency", fracs.recency)] {
+        for (key, share) in [("uniform", fracs.uniform), ("recency", fracs.recency), ("priority", fracs.priority)] {
             p.between(&format!("replay.fracs.{key}"), share, 0.0, 1.0);
         }
-        p.need(fracs.priority == 0.0, || {
-            format!("`replay.fracs.priority` is {}, must be 0: drawing by priority is not built yet", fracs.priority)
-        });
-        p.need((fracs.uniform + fracs.recency - 1.0).abs() < 1e-9, || {
-            format!("`replay.fracs` sum to {}, must sum to 1", fracs.uniform + fracs.recency)
+        let sum = fracs.uniform + fracs.recency + fracs.priority;
+        p.need((sum - 1.0).abs() < 1e-9, || format!("`replay.fracs` sum to {sum}, must sum to 1"));
+        let prio = &self.replay.prio;
+        p.between("replay.prio.exponent", prio.exponent, 0.0, 100.0);
+        p.between("replay.prio.maxfrac", prio.maxfrac, 0.0, 1.0);
+        p.between("replay.prio.initial", prio.initial, 0.0, f64::INFINITY);
+        p.need(prio.maxfrac < 1.0 || prio.initial.is_finite(), || {
+            "`replay.prio.maxfrac` is 1, must be below 1 where `replay.prio.initial` is inf".into()
         });
         p.between("replay.recexp", self.replay.recexp, 0.0, 100.0);
         p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));

@@ -11,8 +11,7 @@ mod tree;
 use serde::{Deserialize, Serialize};
 
 pub use agent::*;
-pub use error::ConfigError;
-pub(crate) use error::nearest;
+pub use error::{ConfigError, nearest};
 pub use presets::{DEFAULTS, PRESETS};
 pub use tree::Difference;
 
@@ -136,6 +135,8 @@ pub struct ReplayConfig {
     pub online: bool,
     /// Shares of the ways to draw the other items; their sum is 1.
     pub fracs: FracsConfig,
+    /// The draw by priority.
+    pub prio: PrioConfig,
     /// Exponent of the recency draw: an item of age k has weight k^-recexp.
     pub recexp: f64,
     /// Steps per chunk file.
@@ -155,6 +156,47 @@ pub struct FracsConfig {
 impl Default for FracsConfig {
     fn default() -> Self {
         Self { uniform: 1.0, priority: 0.0, recency: 0.0 }
+    }
+}
+
+impl ReplayConfig {
+    /// What is set here and has no effect, beside each other or as in the official code.
+    pub fn ignored(&self) -> Vec<String> {
+        let (prio, default) = (&self.prio, PrioConfig::default());
+        if self.fracs.priority == 0.0 {
+            let unused = "replay.prio has no effect while replay.fracs.priority is 0";
+            return (*prio != default).then(|| unused.into()).into_iter().collect();
+        }
+        let told = |key: &str, value: f64, why: &str| format!("replay.prio.{key} = {value} has no effect, {why}");
+        let only_scale = "as the only priorities are zero and the initial one";
+        let mut ignored = vec![];
+        if prio.exponent != default.exponent && prio.exponent != 0.0 {
+            ignored.push(told("exponent", prio.exponent, only_scale));
+        }
+        if prio.maxfrac != default.maxfrac && prio.initial.is_infinite() {
+            ignored.push(told("maxfrac", prio.maxfrac, "since replay.prio.initial is inf"));
+        }
+        ignored
+    }
+}
+
+/// The draw by priority, with the names of the official DreamerV3. Training sends no priorities, there as here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrioConfig {
+    /// Power that a priority is raised to.
+    pub exponent: f64,
+    /// Share of the largest priority of an item's steps in its weight; the rest is their mean.
+    pub maxfrac: f64,
+    /// Priority of a step that was not drawn by priority; `inf`: before all others.
+    pub initial: f64,
+    /// A step that was drawn has priority zero from then on.
+    pub zero_on_sample: bool,
+}
+
+impl Default for PrioConfig {
+    fn default() -> Self {
+        Self { exponent: 0.8, maxfrac: 0.5, initial: f64::INFINITY, zero_on_sample: true }
     }
 }
 

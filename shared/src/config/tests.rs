@@ -20,6 +20,27 @@ fn every_preset_loads_and_a_saved_config_loads_back_the_same() {
 }
 
 #[test]
+fn every_file_of_the_presets_folder_is_built_in() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_string()).collect();
+    let mut built_in: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).chain(["defaults"]).collect();
+    files.sort_unstable();
+    built_in.sort_unstable();
+    assert_eq!(files, built_in);
+}
+
+#[test]
+fn tasks_that_are_not_built_in_are_told_from_those_that_are() {
+    let message = error(NONE, &["env.task=atari_pong"]);
+    assert!(
+        message.contains("`env.task` is `atari_pong`: the environment of this task is not built in; "),
+        "{message}"
+    );
+    assert!(message.contains("built in are: catch, cartpole_swingup, tmaze"), "{message}");
+}
+
+#[test]
 fn sizes_are_those_of_the_official_code() {
     let sizes = [
         ("size1m", [512, 64, 4, 4, 64]),
@@ -131,6 +152,9 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
         ("agent.opt.schedule=poly", "agent.opt.schedule"),
         ("run.freeze=['(']", "not a regular expression"),
         ("replay.size=10", "must hold one sample of 65 steps"),
+        ("replay.fracs.priority=0.5", "`replay.fracs` sum to 1.5"),
+        ("replay.prio.maxfrac=1.0", "replay.prio.initial"),
+        ("replay.prio.initial=-1.0", "replay.prio.initial"),
         ("vit.weights=", "env.size"),
         ("actor.count=0", "actor.count"),
         ("agent.retnorm.impl=max", "none, meanstd, perc"),
@@ -141,6 +165,20 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
     }
     let both = error(&[], &["actor.count=0", "vit.pool=max"]);
     assert!(both.contains("actor.count") && both.contains("vit.pool"), "{both}");
+}
+
+#[test]
+fn options_of_the_draw_by_priority_that_have_no_effect_are_named() {
+    let by_priority = "replay.fracs={uniform=0.0,priority=1.0,recency=0.0}";
+    let ignored = |sets: &[&str]| Config::load(NONE, sets).unwrap().replay.ignored().join("; ");
+    assert_eq!(ignored(&[]), "");
+    assert_eq!(ignored(&[by_priority]), "");
+    assert!(ignored(&["replay.prio.exponent=0.5"]).contains("while replay.fracs.priority is 0"));
+    let both = ignored(&[by_priority, "replay.prio.exponent=0.5", "replay.prio.maxfrac=0.25"]);
+    assert!(both.contains("replay.prio.exponent = 0.5") && both.contains("replay.prio.maxfrac = 0.25"), "{both}");
+    let finite = ignored(&[by_priority, "replay.prio.initial=1.0", "replay.prio.maxfrac=0.25"]);
+    assert_eq!(finite, "", "between finite priorities it matters");
+    assert_eq!(Config::load(NONE, &["replay.prio.initial=inf"]).unwrap(), Config::load(NONE, NONE).unwrap());
 }
 
 #[test]
