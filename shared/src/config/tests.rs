@@ -13,7 +13,8 @@ fn every_preset_loads_and_a_saved_config_loads_back_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     for (name, _) in PRESETS {
-        let config = Config::load(&[name], NONE).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Whether or not the preset's own task is built in.
+        let config = Config::load(&[name], &["env.task=catch"]).unwrap_or_else(|e| panic!("{name}: {e}"));
         std::fs::write(&path, config.to_toml().unwrap()).unwrap();
         assert_eq!(Config::load(&[path.to_str().unwrap()], NONE).unwrap(), config, "{name}");
     }
@@ -38,6 +39,27 @@ fn tasks_that_are_not_built_in_are_told_from_those_that_are() {
         "{message}"
     );
     assert!(message.contains("built in are: catch, cartpole_swingup, tmaze"), "{message}");
+}
+
+#[test]
+fn task_presets_have_the_official_settings() {
+    // Train ratio, environments, action repeat, side of images.
+    let settings = [
+        ("dmc_proprio", 1024.0, 16, 1, None),
+        ("dmc_vision", 256.0, 16, 1, Some(64)),
+        ("atari", 32.0, 16, 4, Some(96)),
+        ("atari100k", 256.0, 1, 4, Some(64)),
+        ("crafter", 512.0, 1, 1, Some(64)),
+        ("procgen", 64.0, 16, 1, Some(96)),
+        ("bsuite", 1024.0, 1, 1, None),
+    ];
+    for (name, ratio, envs, repeat, side) in settings {
+        let config = Config::load(&[name], &["env.task=catch"]).unwrap();
+        let found = (config.run.train_ratio, config.actor.count * config.actor.envs, config.env.repeat);
+        assert_eq!(found, (ratio, envs, repeat), "{name}");
+        assert!(side.is_none_or(|side| config.env.size == [side, side]), "{name}");
+        assert!(config.vit.weights.is_empty(), "{name}");
+    }
 }
 
 #[test]
