@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
-use shared::kernels::math::{sigmoid, softmax, softplus};
+use shared::kernels::math::{sigmoid, softplus};
 use shared::kernels::{Precision, RowLoss, no_grad, read};
 use shared::nn::{Linear, Mlp, Outputs, Style};
 use shared::params::{ParamError, Scope};
@@ -57,11 +57,7 @@ impl Value {
         logits: &Outputs,
         targets: impl Fn(usize) -> [(f32, f32); K] + Sync,
     ) -> Result<RowLoss> {
-        logits.loss(|n, row, grad| {
-            let mut probs = vec![0.0; row.len()];
-            let log_sum = softmax(row, &mut probs);
-            targets(n).into_iter().map(|(y, w)| self.bins.loss(row, (&probs, log_sum), y, w, grad)).sum()
-        })
+        logits.loss(|n, row, grad| self.bins.loss(row, targets(n), grad))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Two-hot encoding of scalars over exponentially spaced bins (official `outs.py`, `heads.py`).
 
-use crate::kernels::math::{softmax, symexp};
+use multiversion::multiversion;
+
+use crate::kernels::math::{LANES, max, scaled_softmax, symexp, total, weight};
 
 /// A categorical over symexp-spaced bins, symmetric around 0, that stands for its mean.
 #[derive(Clone, Debug)]
@@ -25,28 +27,24 @@ impl TwoHot {
 
     /// Mean of one row of logits. Summed in pairs outward from the centre, so that symmetric probabilities give exactly 0.
     pub fn mean(&self, logits: &[f32]) -> f32 {
-        let mut probs = vec![0.0; self.count()];
-        softmax(logits, &mut probs);
-        let (half, odd) = (self.count() / 2, self.count() % 2 == 1);
-        let upper = half + usize::from(odd);
-        let pair = |i: usize| {
-            let (below, above) = (half - 1 - i, upper + i);
-            probs[below] * self.bins[below] + probs[above] * self.bins[above]
-        };
-        let centre = if odd { probs[half] * self.bins[half] } else { 0.0 };
-        centre + (0..half).map(pair).sum::<f32>()
+        mean(logits, &self.bins)
     }
 
-    /// Adds `weight` * cross-entropy of the two-hot target `y` to the gradient of the logits, and returns it. `probs` and
-    /// `log_sum` are softmax and log-sum-exp of the logits.
-    pub fn loss(&self, logits: &[f32], (probs, log_sum): (&[f32], f32), y: f32, weight: f32, grad: &mut [f32]) -> f32 {
-        let (below, above, share) = self.neighbours(y);
-        for (g, p) in grad.iter_mut().zip(probs) {
-            *g += weight * p;
+    /// Weighted sum of the cross-entropies of two-hot targets, (target, weight) each, to one row of logits; fills its gradient.
+    pub fn loss<const K: usize>(&self, logits: &[f32], targets: [(f32, f32); K], grad: &mut [f32]) -> f32 {
+        let weights: f32 = targets.iter().map(|(_, weight)| weight).sum();
+        if targets.iter().all(|(_, weight)| *weight == 0.0) {
+            grad.fill(0.0);
+            return 0.0;
         }
-        grad[below] -= weight * share;
-        grad[above] -= weight * (1.0 - share);
-        weight * (log_sum - share * logits[below] - (1.0 - share) * logits[above])
+        let log_sum = scaled_softmax(logits, weights, grad);
+        let one = |(y, weight)| {
+            let (below, above, share) = self.neighbours(y);
+            grad[below] -= weight * share;
+            grad[above] -= weight * (1.0 - share);
+            weight * (log_sum - share * logits[below] - (1.0 - share) * logits[above])
+        };
+        targets.into_iter().map(one).sum()
     }
 
     /// The bins around y and the share of the lower one.
@@ -60,4 +58,30 @@ impl TwoHot {
         let (to_below, to_above) = ((self.bins[below] - y).abs(), (self.bins[above] - y).abs());
         (below, above, to_above / (to_below + to_above))
     }
+}
+
+/// Mean of `bins` under the softmax of `logits`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn mean(logits: &[f32], bins: &[f32]) -> f32 {
+    let half = bins.len() / 2;
+    let (lower, rest) = logits.split_at(half);
+    let (centre, upper) = rest.split_at(bins.len() % 2);
+    let (values, top) = (&bins[bins.len() - half..], max(logits));
+    let (mut sums, mut means) = ([0.0; LANES], [0.0; LANES]);
+    for first in (0..half).step_by(LANES) {
+        let count = LANES.min(half - first);
+        // What lies outside has no weight.
+        let [mut below, mut above, mut value] = [[f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0.0; LANES]];
+        above[..count].copy_from_slice(&upper[first..first + count]);
+        value[..count].copy_from_slice(&values[first..first + count]);
+        (0..count).for_each(|i| below[i] = lower[half - 1 - first - i]);
+        for i in 0..LANES {
+            let (below, above) = (weight(below[i] - top), weight(above[i] - top));
+            sums[i] += below + above;
+            // The lower bin is the upper one's negative.
+            means[i] += above * value[i] - below * value[i];
+        }
+    }
+    // The bin in the middle is 0.
+    total(means) / (total(sums) + centre.iter().map(|x| weight(x - top)).sum::<f32>())
 }

@@ -54,7 +54,7 @@ pub fn ln(x: f32) -> f32 {
 
 /// Lanes of a sum: as wide as the widest registers, so that sums vectorise, and the same everywhere, so that they do not depend
 /// on the processor.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Sum of `f` over a slice.
 #[inline(always)]
@@ -86,17 +86,26 @@ pub fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
+    for chunk in chunks(x, f32::NEG_INFINITY) {
         for i in 0..LANES {
             lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
+/// A slice in arrays of [`LANES`], the last filled up, so that loops over them vectorise to the end.
 #[inline(always)]
-fn total(lanes: [f32; LANES]) -> f32 {
+fn chunks(x: &[f32], fill: f32) -> impl Iterator<Item = [f32; LANES]> {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut last = [fill; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    chunks.iter().copied().chain((!rest.is_empty()).then_some(last))
+}
+
+/// Sum of the lanes.
+#[inline(always)]
+pub(crate) fn total(lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     let mut lanes = lanes;
     while width > 0 {
@@ -151,14 +160,33 @@ pub fn symexp(x: f32) -> f32 {
 }
 
 /// Softmax of a row into `out`; returns log(sum(e^x)).
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 pub fn softmax(row: &[f32], out: &mut [f32]) -> f32 {
+    scaled_softmax(row, 1.0, out)
+}
+
+/// `scale` times the softmax of a row into `out`; returns log(sum(e^x)).
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(crate) fn scaled_softmax(row: &[f32], scale: f32, out: &mut [f32]) -> f32 {
     let top = max(row);
-    out.iter_mut().zip(row).for_each(|(o, &x)| *o = exp(x - top));
-    let all = sum(out, |x| x);
-    let scale = 1.0 / all;
+    let mut lanes = [0.0; LANES];
+    for (out, x) in out.chunks_mut(LANES).zip(chunks(row, f32::NEG_INFINITY)) {
+        let mut weights = [0.0; LANES];
+        for i in 0..LANES {
+            weights[i] = weight(x[i] - top);
+            lanes[i] += weights[i];
+        }
+        out.copy_from_slice(&weights[..out.len()]);
+    }
+    let all = total(lanes);
+    let scale = scale / all;
     out.iter_mut().for_each(|o| *o *= scale);
     top + all.ln()
+}
+
+/// e^x, or 0 where x is too small for [`exp`], as for what fills up a row.
+#[inline(always)]
+pub(crate) fn weight(x: f32) -> f32 {
+    if x < -87.0 { 0.0 } else { exp(x) }
 }
 
 /// A matrix in a slice: element (i, j) lies at `i * rows + j * cols`.
