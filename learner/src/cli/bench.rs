@@ -37,6 +37,9 @@ pub struct TrainArgs {
     /// Threads (0: one per core).
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Override one option.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// One line of JSON instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -82,7 +85,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     }
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
-    let config = Config::load(&[args.case.preset()], &[] as &[&str])?;
+    let config = Config::load(&[args.case.preset()], &args.set)?;
     let (obs, act) = args.case.spaces();
     let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
     let mut agent = Agent::new(&config.agent(), origin)?;

@@ -5,7 +5,8 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 
 use super::rssm::Parts;
-use crate::kernels::matmul::{Matrix, matmul};
+use crate::kernels::factor::{Factor, add_gradient};
+use crate::kernels::matmul::Matrix;
 use crate::kernels::stack::Dense;
 use crate::kernels::{Precision, gru_backward, gru_step, rms_silu_rows_backward, rms_silu_to, with_weight};
 
@@ -15,13 +16,13 @@ pub(super) struct Core {
     blocks: usize,
     inputs: [Dense; 3],
     /// Per block [deter/g, deter/g]: from the block of deter itself.
-    own: Vec<f32>,
+    own: Vec<Factor>,
     /// [3 * hidden, deter]: from what all blocks share.
-    shared: Vec<f32>,
+    shared: Factor,
     bias: Vec<f32>,
     norm: (Vec<f32>, f32),
     /// Per block [deter/g, 3 * deter/g].
-    gates: Vec<f32>,
+    gates: Vec<Factor>,
     gates_bias: Vec<f32>,
     precision: Precision,
     /// The same weights as parts of the graph, in the order of [`CoreGrads::flat`].
@@ -98,6 +99,10 @@ impl Core {
             precision.round(&mut values);
             values
         };
+        // One [outputs, width] per block.
+        let factors = |values: Vec<f32>, width: usize| -> Vec<Factor> {
+            values.chunks_exact(outputs * width).map(|block| Factor::new(block.to_vec(), width, precision)).collect()
+        };
         let inputs = [first, second, third];
         let mut source: Vec<Tensor> = inputs.iter().flat_map(Dense::source).cloned().collect();
         for weight in [kernel, bias, scale, gates, gates_bias] {
@@ -107,11 +112,11 @@ impl Core {
             deter: outputs * blocks,
             blocks,
             inputs,
-            own: rounded(own),
-            shared: rounded(shared),
+            own: factors(own, outputs),
+            shared: Factor::new(shared, outputs * blocks, precision),
             bias: rounded(copy(bias)?),
             norm: (copy(scale)?, eps),
-            gates: rounded(copy(gates)?),
+            gates: factors(copy(gates)?, 3 * outputs),
             gates_bias: rounded(copy(gates_bias)?),
             precision,
             source,
@@ -130,20 +135,6 @@ impl Core {
     /// Width of a block.
     fn size(&self) -> usize {
         self.deter / self.blocks
-    }
-
-    fn own(&self, g: usize) -> Matrix<'_> {
-        let size = self.size();
-        Matrix::new(&self.own[g * size * size..], size, size, size)
-    }
-
-    fn shared(&self) -> Matrix<'_> {
-        Matrix::new(&self.shared, 3 * self.units(), self.deter, self.deter)
-    }
-
-    fn gates(&self, g: usize) -> Matrix<'_> {
-        let size = self.size();
-        Matrix::new(&self.gates[3 * g * size * size..], size, 3 * size, 3 * size)
     }
 
     /// What each of the three inputs sees.
@@ -178,10 +169,11 @@ impl Core {
         self.embed(steps, at.clone(), shared);
         let linear = rows_of_mut(&mut steps.hidden, &at, deter);
         repeat(&self.bias, linear);
-        matmul(Matrix::new(shared, rows, 3 * self.units(), 3 * self.units()), self.shared(), linear, deter, true, 1);
+        let embedded = Matrix::new(shared, rows, 3 * self.units(), 3 * self.units());
+        self.shared.forward(embedded, linear, deter, true);
         for g in 0..self.blocks {
             let block = Matrix::new(&features[g * size..], rows, size, width);
-            matmul(block, self.own(g), &mut linear[g * size..], deter, true, 1);
+            self.own[g].forward(block, &mut linear[g * size..], deter, true);
         }
         self.precision.round(linear);
         self.activate(steps, at.clone(), hidden);
@@ -189,7 +181,7 @@ impl Core {
         repeat(&self.gates_bias, gates);
         for g in 0..self.blocks {
             let block = Matrix::new(&hidden[g * size..], rows, size, deter);
-            matmul(block, self.gates(g), &mut gates[3 * g * size..], 3 * deter, true, 1);
+            self.gates[g].forward(block, &mut gates[3 * g * size..], 3 * deter, true);
         }
         self.precision.round(gates);
         let rows = next.chunks_mut(width).zip(gates.chunks_exact(3 * deter)).zip(features.chunks(width));
@@ -238,19 +230,21 @@ impl Core {
         let hidden = rows_of_mut(&mut back.hidden, &at, deter);
         for g in 0..self.blocks {
             let block = Matrix::new(&gates[3 * g * size..], rows, 3 * size, 3 * deter);
-            matmul(block, self.gates(g).t(), &mut hidden[g * size..], deter, false, 1);
+            self.gates[g].backward(block, &mut hidden[g * size..], deter, false);
         }
         let linear = rows_of(&steps.hidden, &at, deter);
         rms_silu_rows_backward(linear, &self.norm.0, self.norm.1, hidden, &mut grads.scale);
         for g in 0..self.blocks {
             let block = Matrix::new(&hidden[g * size..], rows, size, deter);
-            matmul(block, self.own(g).t(), &mut input_back.deter[g * size..], deter, true, 1);
+            self.own[g].backward(block, &mut input_back.deter[g * size..], deter, true);
         }
-        let all = Matrix::new(hidden, rows, deter, deter);
+        let mut shared = vec![0.0; 3 * rows * units];
+        self.shared.backward(Matrix::new(hidden, rows, deter, deter), &mut shared, 3 * units, false);
         for (i, dense) in self.inputs.iter().enumerate() {
-            let part = Matrix::new(&self.shared[i * units * deter..], units, deter, deter);
             let embedded = rows_of_mut(&mut back.embedded[i], &at, units);
-            matmul(all, part.t(), embedded, units, false, 1);
+            for (to, from) in embedded.chunks_exact_mut(units).zip(shared.chunks_exact(3 * units)) {
+                to.copy_from_slice(&from[i * units..][..units]);
+            }
             dense.activate_backward(rows_of(&steps.embedded[i], &at, units), embedded, &mut grads.inputs[i]);
         }
         self.inputs[0].backward_input(rows_of(&back.embedded[0], &at, units), &mut input_back.deter, true);
@@ -269,13 +263,15 @@ impl Core {
             dense.weight_gradients(seen, &back.embedded[i], &mut grads.inputs[i]);
         }
         let d = Matrix::new(&back.hidden, rows, deter, deter);
-        matmul(Matrix::new(&shared, rows, 3 * units, 3 * units).t(), d, &mut grads.shared, deter, true, 1);
+        let embedded = Matrix::new(&shared, rows, 3 * units, 3 * units);
+        add_gradient(embedded, d, &mut grads.shared, deter, self.precision);
         for g in 0..self.blocks {
             let (own, dgates) = (&mut grads.own[g * size * size..], &mut grads.gates[3 * g * size * size..]);
             let d = Matrix::new(&back.hidden[g * size..], rows, size, deter);
-            matmul(Matrix::new(&features[g * size..], rows, size, width).t(), d, own, size, true, 1);
+            add_gradient(Matrix::new(&features[g * size..], rows, size, width), d, own, size, self.precision);
             let d = Matrix::new(&back.gates[3 * g * size..], rows, 3 * size, 3 * deter);
-            matmul(Matrix::new(&activated[g * size..], rows, size, deter).t(), d, dgates, 3 * size, true, 1);
+            let hidden = Matrix::new(&activated[g * size..], rows, size, deter);
+            add_gradient(hidden, d, dgates, 3 * size, self.precision);
         }
         add_columns(&back.hidden, &mut grads.bias);
         add_columns(&back.gates, &mut grads.gates_bias);
@@ -285,12 +281,12 @@ impl Core {
     pub fn grads(&self) -> CoreGrads {
         CoreGrads {
             inputs: [0, 1, 2].map(|i| vec![0.0; self.inputs[i].parameters()]),
-            own: vec![0.0; self.own.len()],
-            shared: vec![0.0; self.shared.len()],
+            own: vec![0.0; self.deter * self.size()],
+            shared: vec![0.0; 3 * self.units() * self.deter],
             bias: vec![0.0; self.bias.len()],
             scale: vec![0.0; self.bias.len()],
-            gates: vec![0.0; self.gates.len()],
-            gates_bias: vec![0.0; self.gates_bias.len()],
+            gates: vec![0.0; 3 * self.deter * self.size()],
+            gates_bias: vec![0.0; 3 * self.deter],
         }
     }
 }

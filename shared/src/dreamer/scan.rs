@@ -11,7 +11,8 @@ use super::core::{
 };
 use super::rssm::{Rssm, State};
 use crate::dist::Draws;
-use crate::kernels::matmul::{Matrix, matmul};
+use crate::kernels::factor::{Factor, add_gradient};
+use crate::kernels::matmul::Matrix;
 use crate::kernels::stack::Dense;
 use crate::kernels::{Precision, one_hot_backward, one_hot_rows, read, record};
 
@@ -48,7 +49,9 @@ impl Rssm {
             (Some(core), (mlp, last)) if !parts.absolute => match mlp.denses()?.as_deref() {
                 Some([first]) => {
                     let (unimix, precision) = (parts.unimix, parts.precision);
-                    Some(Scan { core, first: first.clone(), last: last.dense()?, unimix, precision })
+                    let (first, deter) = (first.clone(), core.deter);
+                    let seen = [first.part(0..deter), first.part(deter..first.inputs())];
+                    Some(Scan { core, first, seen, last: last.dense()?, unimix, precision })
                 }
                 _ => None,
             },
@@ -81,6 +84,8 @@ impl Rssm {
 struct Scan {
     core: Core,
     first: Dense,
+    /// The rows of the first layer's kernel for deter, and those for tokens.
+    seen: [Factor; 2],
     last: Dense,
     unimix: f32,
     precision: Precision,
@@ -200,7 +205,7 @@ impl Scan {
         // What the posterior's layer makes of the tokens depends on no state.
         repeat(self.first.bias(), &mut trace.linear);
         let tokens = Matrix::new(&trace.tokens, all, extent.tokens, extent.tokens);
-        matmul(tokens, self.first.part(deter..deter + extent.tokens), &mut trace.linear, hidden, true, 1);
+        self.seen[1].forward(tokens, &mut trace.linear, hidden, true);
         let (mut scratch, mut sampling) = (CoreScratch::default(), Default::default());
         for step in 0..steps {
             let at = step * rows..(step + 1) * rows;
@@ -220,7 +225,7 @@ impl Scan {
             let after = rows_of_mut(&mut trace.after, &at, width);
             self.core.forward(input, (&mut trace.core, at.clone()), after, &mut scratch);
             let linear = rows_of_mut(&mut trace.linear, &at, hidden);
-            matmul(Matrix::new(after, rows, deter, width), self.first.part(0..deter), linear, hidden, true, 1);
+            self.seen[0].forward(Matrix::new(after, rows, deter, width), linear, hidden, true);
             self.precision.round(linear);
             let active = rows_of_mut(&mut trace.active, &at, hidden);
             self.first.activate_to(linear, active, hidden);
@@ -277,7 +282,7 @@ impl Scan {
             self.last.backward_input(d_logits, d_linear, false);
             self.first.activate_backward(rows_of(&trace.linear, &at, hidden), d_linear, &mut first);
             let from = Matrix::new(d_linear, rows, hidden, hidden);
-            matmul(from, self.first.part(0..deter).t(), &mut d_deter, deter, true, 1);
+            self.seen[0].backward(from, &mut d_deter, deter, true);
             let input = trace_input(&trace.before, &trace.actions, &at, width, extent.actions);
             let steps = (&trace.core, &mut back, at.clone());
             self.core.backward(input, steps, &d_deter, &mut carried, &mut core);
@@ -304,12 +309,12 @@ impl Scan {
         let (deter, hidden, all) = (extent.deter, self.first.outputs(), trace.rows * extent.steps);
         let d = Matrix::new(linear, all, hidden, hidden);
         let after = Matrix::new(&trace.after, all, deter, deter + extent.latent);
-        matmul(after.t(), d, grads, hidden, true, 1);
+        add_gradient(after, d, grads, hidden, self.precision);
         let tokens = Matrix::new(&trace.tokens, all, extent.tokens, extent.tokens);
-        matmul(tokens.t(), d, &mut grads[deter * hidden..], hidden, true, 1);
+        add_gradient(tokens, d, &mut grads[deter * hidden..], hidden, self.precision);
         add_columns(linear, &mut grads[(deter + extent.tokens) * hidden..][..hidden]);
         let mut out = vec![0.0; all * extent.tokens];
-        matmul(d, self.first.part(deter..deter + extent.tokens).t(), &mut out, extent.tokens, false, 1);
+        self.seen[1].backward(d, &mut out, extent.tokens, false);
         by_step(&out, extent.steps, extent.tokens)
     }
 }

@@ -4,8 +4,10 @@
 //! (`record`). Weights are read in place, whether they are variables or mapped from a snapshot.
 
 pub mod attention;
+mod bfloat16;
 mod block_linear;
 mod conv;
+pub(crate) mod factor;
 pub mod gelu;
 mod gru;
 pub mod layer_norm;

@@ -4,8 +4,9 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::factor::{Factor, add_gradient};
 use super::linear::column_sums;
-use super::matmul::{Matrix, matmul};
+use super::matmul::Matrix;
 use super::precision::Precision;
 use super::record::{read, record};
 use super::rms_silu::{rms_silu_rows, rms_silu_rows_backward, rms_silu_to};
@@ -20,7 +21,7 @@ const PARTS: usize = 8;
 /// A linear map, with RMS norm and SiLU after it or without.
 #[derive(Clone, Debug)]
 pub struct Dense {
-    kernel: Vec<f32>,
+    kernel: Factor,
     bias: Vec<f32>,
     norm: Option<(Vec<f32>, f32)>,
     /// Kernel, bias and scale as parts of the graph.
@@ -49,15 +50,15 @@ impl Dense {
     fn from_source(source: Vec<Tensor>, eps: Option<f32>, precision: Precision) -> Result<Self> {
         let copy = |tensor: &Tensor| read(tensor, <[f32]>::to_vec);
         let norm = source.get(2).zip(eps).map(|(scale, eps)| Ok::<_, candle_core::Error>((copy(scale)?, eps)));
-        let (mut kernel, mut bias) = (copy(&source[0])?, copy(&source[1])?);
-        precision.round(&mut kernel);
+        let mut bias = copy(&source[1])?;
         precision.round(&mut bias);
+        let kernel = Factor::new(copy(&source[0])?, bias.len(), precision);
         Ok(Self { kernel, bias, norm: norm.transpose()?, source, precision })
     }
 
     /// Numbers per row that go in.
     pub fn inputs(&self) -> usize {
-        self.kernel.len() / self.outputs()
+        self.kernel.shape().0
     }
 
     /// Numbers per row that come out.
@@ -82,7 +83,7 @@ impl Dense {
         let width = self.outputs();
         out.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(&self.bias));
         let x = Matrix::new(x, out.len() / width, self.inputs(), stride);
-        matmul(x, self.matrix(), out, width, true, 1);
+        self.kernel.forward(x, out, width, true);
         self.precision.round(out);
     }
 
@@ -108,14 +109,9 @@ impl Dense {
         }
     }
 
-    fn matrix(&self) -> Matrix<'_> {
-        Matrix::new(&self.kernel, self.inputs(), self.outputs(), self.outputs())
-    }
-
     /// The rows `rows` of the kernel.
-    pub(crate) fn part(&self, rows: std::ops::Range<usize>) -> Matrix<'_> {
-        let width = self.outputs();
-        Matrix::new(&self.kernel[rows.start * width..], rows.len(), width, width)
+    pub(crate) fn part(&self, rows: std::ops::Range<usize>) -> Factor {
+        self.kernel.part(rows)
     }
 
     /// The bias.
@@ -125,30 +121,30 @@ impl Dense {
 
     /// Numbers in kernel, bias and scale.
     pub(crate) fn parameters(&self) -> usize {
-        self.kernel.len() + self.bias.len() + self.norm.as_ref().map_or(0, |(scale, _)| scale.len())
+        self.inputs() * self.outputs() + self.bias.len() + self.norm.as_ref().map_or(0, |(scale, _)| scale.len())
     }
 
     /// `d`, the gradient after norm and activation, becomes that of `linear`, the linear map's result. Adds to the scale's gradient,
     /// which lies in `grads` behind kernel and bias.
     pub(crate) fn activate_backward(&self, linear: &[f32], d: &mut [f32], grads: &mut [f32]) {
         if let Some((scale, eps)) = &self.norm {
-            rms_silu_rows_backward(linear, scale, *eps, d, &mut grads[self.kernel.len() + self.bias.len()..]);
+            rms_silu_rows_backward(linear, scale, *eps, d, &mut grads[(self.inputs() + 1) * self.outputs()..]);
         }
     }
 
     /// From the gradient `d` of the linear map's result: adds to those of kernel and bias, at the start of `grads`.
     pub(crate) fn weight_gradients(&self, (x, stride): (&[f32], usize), d: &[f32], grads: &mut [f32]) {
-        let (kernel, rest) = grads.split_at_mut(self.kernel.len());
+        let (kernel, rest) = grads.split_at_mut(self.inputs() * self.outputs());
         let (width, rows) = (self.outputs(), d.len() / self.outputs());
         let x = Matrix::new(x, rows, self.inputs(), stride);
-        matmul(x.t(), Matrix::new(d, rows, width, width), kernel, width, true, 1);
+        add_gradient(x, Matrix::new(d, rows, width, width), kernel, width, self.precision);
         rest.iter_mut().zip(column_sums(d, width)).for_each(|(b, d)| *b += d);
     }
 
     /// From the gradient of the linear map's result to that of its input, written or added to `out`.
     pub(crate) fn backward_input(&self, d: &[f32], out: &mut [f32], add: bool) {
         let (width, rows) = (self.outputs(), d.len() / self.outputs());
-        matmul(Matrix::new(d, rows, width, width), self.matrix().t(), out, self.inputs(), add, 1);
+        self.kernel.backward(Matrix::new(d, rows, width, width), out, self.inputs(), add);
     }
 }
 
