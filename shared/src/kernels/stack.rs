@@ -78,12 +78,22 @@ impl Dense {
         self.activate(out);
     }
 
+    /// The linear map alone, [rows, outputs].
+    fn linear_rows(&self, x: (&[f32], usize), rows: usize) -> Vec<f32> {
+        let mut out = self.bias.repeat(rows);
+        self.add_product(x, &mut out);
+        out
+    }
+
     /// The linear map alone.
-    pub(crate) fn linear(&self, (x, stride): (&[f32], usize), out: &mut [f32]) {
-        let width = self.outputs();
-        out.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(&self.bias));
-        let x = Matrix::new(x, out.len() / width, self.inputs(), stride);
-        self.kernel.forward(x, out, width, true);
+    pub(crate) fn linear(&self, x: (&[f32], usize), out: &mut [f32]) {
+        out.chunks_exact_mut(self.outputs()).for_each(|row| row.copy_from_slice(&self.bias));
+        self.add_product(x, out);
+    }
+
+    fn add_product(&self, (x, stride): (&[f32], usize), out: &mut [f32]) {
+        let x = Matrix::new(x, out.len() / self.outputs(), self.inputs(), stride);
+        self.kernel.forward(x, out, self.outputs(), true);
         self.precision.round(out);
     }
 
@@ -205,11 +215,12 @@ impl Stack {
         let mut saved = Saved { first, step, rows, linear: vec![] };
         let mut now = vec![];
         for (i, layer) in self.layers.iter().enumerate() {
-            let mut linear = vec![0.0; rows * layer.outputs()];
             let seen = if i == 0 { saved.input(x) } else { (now.as_slice(), layer.inputs()) };
-            layer.linear(seen, &mut linear);
-            now.clone_from(&linear);
-            layer.activate(&mut now);
+            let linear = layer.linear_rows(seen, rows);
+            if layer.norm.is_some() {
+                now.resize(linear.len(), 0.0);
+                layer.activate_to(&linear, &mut now, layer.outputs());
+            }
             saved.linear.push(linear);
         }
         saved
