@@ -1,8 +1,11 @@
-//! Convolution of NHWC images, SAME padding, by unfolding one image at a time.
+//! Convolution of NHWC images, SAME padding: 16 images at a time where the processor has registers for it, else by unfolding one
+//! image at a time.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::conv_lanes;
 use super::linear::column_sums;
 use super::math::{Strides, matmul};
 use super::precision::Precision;
@@ -21,30 +24,19 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize, precisi
         candle_core::bail!("conv2d: kernel {:?} does not fit images {:?}", kernel.shape(), x.dims());
     }
     let shape = Unfold { h, w, c: inputs, k, stride };
-    let (columns, pixels) = (shape.columns(), shape.pixels());
-    let (su, sw, sy) = (Strides::row_major(columns), Strides::row_major(outputs), Strides::row_major(outputs));
-    let mut y = precision.with_weight(bias, |b| b.repeat(n * pixels))?;
-    read(x, |x| {
-        precision.with_weight(kernel, |kernel| {
-            let images = y.par_chunks_exact_mut(pixels * outputs).zip(x.par_chunks_exact(h * w * inputs));
-            images.for_each_init(
-                || vec![0.0; pixels * columns],
-                |patches, (y, x)| {
-                    shape.unfold(x, patches);
-                    matmul([pixels, columns, outputs], (patches, su), (kernel, sw), (y, sy), true);
-                },
-            );
-        })
-    })??;
+    let mut y = precision.with_weight(bias, |bias| {
+        precision.with_weight(kernel, |kernel| read(x, |x| shape.method().forward(x, kernel, bias)))
+    })???;
     precision.round(&mut y);
     let (input, weight) = (x.clone(), kernel.clone());
     let backward = move |dy: &[f32]| {
-        let dw = read(&input, |x| weight_gradient(x, dy, shape, outputs))?;
+        let method = shape.method();
+        let (dw, db) = read(&input, |x| method.weight_gradients(x, dy, outputs))?;
         let dx = match input.track_op() {
-            true => Some(precision.with_weight(&weight, |w| input_gradient(w, dy, shape, outputs))?),
+            true => Some(precision.with_weight(&weight, |w| method.input_gradient(w, dy, outputs))?),
             false => None,
         };
-        Ok(vec![dx, Some(dw), Some(column_sums(dy, outputs))])
+        Ok(vec![dx, Some(dw), Some(db)])
     };
     record(
         &[Some(x.clone()), leaf(kernel), leaf(bias)],
@@ -54,40 +46,45 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize, precisi
     )
 }
 
-fn weight_gradient(x: &[f32], dy: &[f32], shape: Unfold, outputs: usize) -> Vec<f32> {
-    let (pixels, columns) = (shape.pixels(), shape.columns());
-    let (su, sy) = (Strides::row_major(columns), Strides::row_major(outputs));
-    // Parts of a fixed number of images: the sum must not depend on how threads share the work.
-    let image = shape.h * shape.w * shape.c;
-    let parts = x.par_chunks(PART * image).zip(dy.par_chunks(PART * pixels * outputs));
-    let sum = |(x, dy): (&[f32], &[f32])| {
-        let (mut dw, mut patches) = (vec![0.0; columns * outputs], vec![0.0; pixels * columns]);
-        for (x, dy) in x.chunks_exact(image).zip(dy.chunks_exact(pixels * outputs)) {
-            shape.unfold(x, &mut patches);
-            matmul([columns, pixels, outputs], (&patches, su.transposed()), (dy, sy), (&mut dw, sy), true);
-        }
-        dw
-    };
-    let parts: Vec<Vec<f32>> = parts.map(sum).collect();
-    let mut total = vec![0.0; columns * outputs];
-    parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
-    total
+/// How a convolution is computed.
+enum Method {
+    /// By matrix products with unfolded images.
+    Unfolded(Unfold),
+    /// 16 images at a time.
+    #[cfg(target_arch = "x86_64")]
+    Lanes(Unfold),
 }
 
-fn input_gradient(kernel: &[f32], dy: &[f32], shape: Unfold, outputs: usize) -> Vec<f32> {
-    let (pixels, columns) = (shape.pixels(), shape.columns());
-    let (su, sy) = (Strides::row_major(columns), Strides::row_major(outputs));
-    let size = shape.h * shape.w * shape.c;
-    let mut dx = vec![0.0; dy.len() / (pixels * outputs) * size];
-    let images = dx.par_chunks_exact_mut(size).zip(dy.par_chunks_exact(pixels * outputs));
-    images.for_each_init(
-        || vec![0.0; pixels * columns],
-        |patches, (dx, dy)| {
-            matmul([pixels, outputs, columns], (dy, sy), (kernel, sy.transposed()), (patches, su), false);
-            shape.fold(patches, dx);
-        },
-    );
-    dx
+impl Method {
+    /// [N, H', W', out] of x [N, H, W, in].
+    fn forward(&self, x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
+        match self {
+            Method::Unfolded(shape) => shape.forward(x, kernel, bias),
+            #[cfg(target_arch = "x86_64")]
+            Method::Lanes(shape) => shape.by_groups(x, kernel, Some(bias), bias.len()),
+        }
+    }
+
+    /// Of kernel and bias, from the gradient of the result.
+    fn weight_gradients(&self, x: &[f32], dy: &[f32], outputs: usize) -> (Vec<f32>, Vec<f32>) {
+        match self {
+            Method::Unfolded(shape) => shape.weight_gradients(x, dy, outputs, Unfold::add_weight_gradient),
+            #[cfg(target_arch = "x86_64")]
+            Method::Lanes(shape) => shape.weight_gradients(x, dy, outputs, Unfold::add_weight_gradient_by_groups),
+        }
+    }
+
+    /// Of the images, from that of the result.
+    fn input_gradient(&self, kernel: &[f32], dy: &[f32], outputs: usize) -> Vec<f32> {
+        match self {
+            Method::Unfolded(shape) => shape.input_gradient(kernel, dy, outputs),
+            #[cfg(target_arch = "x86_64")]
+            Method::Lanes(shape) => {
+                let turned = conv_lanes::turned(kernel, shape.k, shape.c, outputs);
+                Unfold { c: outputs, ..*shape }.by_groups(dy, &turned, None, shape.c)
+            }
+        }
+    }
 }
 
 /// How the patches of an image [h, w, c] lie in a matrix [pixels, k * k * c].
@@ -101,6 +98,119 @@ struct Unfold {
 }
 
 impl Unfold {
+    fn method(self) -> Method {
+        #[cfg(target_arch = "x86_64")]
+        if self.stride == 1 && conv_lanes::available() {
+            return Method::Lanes(self);
+        }
+        Method::Unfolded(self)
+    }
+
+    fn forward(self, x: &[f32], kernel: &[f32], bias: &[f32]) -> Vec<f32> {
+        let (columns, pixels, outputs) = (self.columns(), self.pixels(), bias.len());
+        let (su, sw) = (Strides::row_major(columns), Strides::row_major(outputs));
+        let mut y = bias.repeat(x.len() / self.size() * pixels);
+        let images = y.par_chunks_exact_mut(pixels * outputs).zip(x.par_chunks_exact(self.size()));
+        images.for_each_init(
+            || vec![0.0; pixels * columns],
+            |patches, (y, x)| {
+                self.unfold(x, patches);
+                matmul([pixels, columns, outputs], (patches, su), (kernel, sw), (y, sw), true);
+            },
+        );
+        y
+    }
+
+    /// Gradients of kernel and bias; `add(x, dy, dw)` adds to the kernel's what some images give.
+    fn weight_gradients(
+        self,
+        x: &[f32],
+        dy: &[f32],
+        outputs: usize,
+        add: fn(Unfold, &[f32], &[f32], &mut [f32]),
+    ) -> (Vec<f32>, Vec<f32>) {
+        // Parts of a fixed number of images: the sum must not depend on how threads share the work.
+        let parts = x.par_chunks(PART * self.size()).zip(dy.par_chunks(PART * self.pixels() * outputs));
+        let sum = |(x, dy): (&[f32], &[f32])| {
+            let mut dw = vec![0.0; self.columns() * outputs];
+            add(self, x, dy, &mut dw);
+            (dw, column_sums(dy, outputs))
+        };
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = parts.map(sum).collect();
+        let mut total = (vec![0.0; self.columns() * outputs], vec![0.0; outputs]);
+        for (dw, db) in parts {
+            total.0.iter_mut().zip(dw).for_each(|(t, p)| *t += p);
+            total.1.iter_mut().zip(db).for_each(|(t, p)| *t += p);
+        }
+        total
+    }
+
+    fn add_weight_gradient(self, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+        let (pixels, columns) = (self.pixels(), self.columns());
+        let outputs = dw.len() / columns;
+        let (su, sy) = (Strides::row_major(columns), Strides::row_major(outputs));
+        let mut patches = vec![0.0; pixels * columns];
+        for (x, dy) in x.chunks_exact(self.size()).zip(dy.chunks_exact(pixels * outputs)) {
+            self.unfold(x, &mut patches);
+            matmul([columns, pixels, outputs], (&patches, su.transposed()), (dy, sy), (dw, sy), true);
+        }
+    }
+
+    fn input_gradient(self, kernel: &[f32], dy: &[f32], outputs: usize) -> Vec<f32> {
+        let (pixels, columns) = (self.pixels(), self.columns());
+        let (su, sy) = (Strides::row_major(columns), Strides::row_major(outputs));
+        let mut dx = vec![0.0; dy.len() / (pixels * outputs) * self.size()];
+        let images = dx.par_chunks_exact_mut(self.size()).zip(dy.par_chunks_exact(pixels * outputs));
+        images.for_each_init(
+            || vec![0.0; pixels * columns],
+            |patches, (dx, dy)| {
+                matmul([pixels, outputs, columns], (dy, sy), (kernel, sy.transposed()), (patches, su), false);
+                self.fold(patches, dx);
+            },
+        );
+        dx
+    }
+
+    /// A convolution of images [N, H, W, C] that keeps their sides, 16 images at a time.
+    #[cfg(target_arch = "x86_64")]
+    fn by_groups(self, x: &[f32], kernel: &[f32], bias: Option<&[f32]>, outputs: usize) -> Vec<f32> {
+        use conv_lanes::{Images, LANES, convolve};
+        let result = self.h * self.w * outputs;
+        let mut y = vec![0.0; x.len() / self.size() * result];
+        let buffers = || {
+            let x = Images::new([self.h, self.w, self.c], self.k / 2);
+            (x, Images::new([self.h, self.w, outputs], 0))
+        };
+        let groups = y.par_chunks_mut(LANES * result).zip(x.par_chunks(LANES * self.size()));
+        groups.for_each_init(buffers, |(images, out), (y, x)| {
+            images.load(x);
+            convolve(images, kernel, bias, out);
+            out.store(y);
+        });
+        y
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn add_weight_gradient_by_groups(self, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+        use conv_lanes::{Images, KernelGradient, LANES};
+        let outputs = dw.len() / self.columns();
+        let mut gradient = KernelGradient::new(self.k, self.c, outputs);
+        let mut images = Images::new([self.h, self.w, self.c], self.k / 2);
+        let mut d = Images::new([self.h, self.w, outputs], 0);
+        let groups = x.chunks(LANES * self.size()).zip(dy.chunks(LANES * self.pixels() * outputs));
+        for (x, dy) in groups {
+            images.load(x);
+            d.load(dy);
+            gradient.add(&images, &d);
+        }
+        gradient.finish(dw);
+    }
+
+    /// Numbers of an image.
+    fn size(self) -> usize {
+        self.h * self.w * self.c
+    }
+
     fn columns(self) -> usize {
         self.k * self.k * self.c
     }
@@ -146,6 +256,41 @@ impl Unfold {
                     f(run, base + (i * k + from + before - col) * c);
                 }
             }
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noise(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    fn close(a: &[f32], b: &[f32]) -> bool {
+        let size = b.iter().fold(1.0, |m: f32, x| m.max(x.abs()));
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * size)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn sixteen_images_at_a_time_give_what_one_at_a_time_gives(
+            (n, h, w) in (1usize..40, 1usize..9, 1usize..9), (c, outputs, half) in (1usize..7, 1usize..10, 0usize..3),
+        ) {
+            prop_assume!(conv_lanes::available());
+            let shape = Unfold { h, w, c, k: 2 * half + 1, stride: 1 };
+            let (x, kernel) = (noise(n * shape.size(), 1), noise(shape.columns() * outputs, 2));
+            let (bias, dy) = (noise(outputs, 3), noise(n * h * w * outputs, 4));
+            let (fast, slow) = (Method::Lanes(shape), Method::Unfolded(shape));
+            prop_assert!(close(&fast.forward(&x, &kernel, &bias), &slow.forward(&x, &kernel, &bias)));
+            let ((dw, db), (dw_slow, db_slow)) =
+                (fast.weight_gradients(&x, &dy, outputs), slow.weight_gradients(&x, &dy, outputs));
+            prop_assert!(close(&dw, &dw_slow) && close(&db, &db_slow));
+            prop_assert!(close(&fast.input_gradient(&kernel, &dy, outputs), &slow.input_gradient(&kernel, &dy, outputs)));
         }
     }
 }

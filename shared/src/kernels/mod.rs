@@ -7,6 +7,8 @@ pub mod attention;
 mod bfloat16;
 mod block_linear;
 mod conv;
+#[cfg(target_arch = "x86_64")]
+mod conv_lanes;
 pub(crate) mod factor;
 pub mod gelu;
 mod gru;
