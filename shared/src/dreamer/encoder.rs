@@ -9,6 +9,8 @@ use super::features::Standardize;
 use super::inputs::{self, Columns};
 use crate::config::EncSimpleConfig;
 use crate::env::{Space, Spaces};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::conv_stack::{self, pooled_stages};
 use crate::kernels::{Precision, max_pool2};
 use crate::nn::{Conv2d, Mlp, Norm, Step, Style};
 use crate::params::{ParamError, Scope};
@@ -27,6 +29,15 @@ struct Stage {
     conv: Conv2d,
     pooled: bool,
     norm: Norm,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Stage {
+    /// For the fused kernel, if it knows this stage.
+    fn fused(&self, precision: Precision) -> Option<conv_stack::Stage<'_>> {
+        let ((kernel, bias), (scale, eps)) = (self.conv.weights()?, self.norm.rms_silu()?);
+        (self.pooled && precision == Precision::Float32).then_some(conv_stack::Stage { kernel, bias, scale, eps })
+    }
 }
 
 /// From observations to tokens.
@@ -99,13 +110,24 @@ impl Encoder {
             outs.push(adapter.forward(&self.precision.rounded(&Tensor::cat(&parts, 1)?)?)?);
         }
         if let Some(image) = &inputs.image {
-            let stage = |x: Tensor, stage: &Stage| {
-                let x = stage.conv.forward(&x)?;
-                stage.norm.forward(&if stage.pooled { max_pool2(&x)? } else { x })
-            };
-            outs.push(self.stages.iter().try_fold(self.precision.rounded(image)?, stage)?.reshape((inputs.rows, ()))?);
+            outs.push(self.convolve(&self.precision.rounded(image)?)?.reshape((inputs.rows, ()))?);
         }
         Tensor::cat(&outs, 1)
+    }
+
+    /// All stages of images [rows, H, W, C].
+    fn convolve(&self, images: &Tensor) -> Result<Tensor> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(stages) = self.stages.iter().map(|stage| stage.fused(self.precision)).collect::<Option<Vec<_>>>()
+            && let Some(out) = pooled_stages(images, &stages)?
+        {
+            return Ok(out);
+        }
+        let stage = |x: Tensor, stage: &Stage| {
+            let x = stage.conv.forward(&x)?;
+            stage.norm.forward(&if stage.pooled { max_pool2(&x)? } else { x })
+        };
+        self.stages.iter().try_fold(images.clone(), stage)
     }
 
     /// Images joined on channels, scaled to -0.5..0.5, [rows, H, W, C].

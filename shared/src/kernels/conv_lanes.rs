@@ -4,6 +4,8 @@
 
 use std::arch::x86_64::*;
 
+use super::math::{sigmoid, silu};
+
 /// Images in a group.
 pub const LANES: usize = 16;
 /// Output channels of a tile.
@@ -111,6 +113,150 @@ pub fn convolve(x: &Images, kernel: &[f32], bias: Option<&[f32]>, out: &mut Imag
     }
 }
 
+/// Which pixels of a 2 x 2 cell are its largest, row by row: a bit for each image.
+pub type Largest = [u16; 4];
+
+/// [`convolve`], then the largest of each 2 x 2 cell, to `out` with half the sides and no border; the sides of `x` are even.
+pub fn convolve_pooled(x: &Images, kernel: &[f32], bias: &[f32], out: &mut Images, largest: &mut [Largest]) {
+    let k = 2 * x.border + 1;
+    assert_eq!([x.height, x.width], [2 * out.height, 2 * out.width], "images of a convolution differ");
+    assert_eq!(kernel.len(), k * k * x.channels * out.channels, "kernel does not fit");
+    assert!(out.border == 0 && largest.len() == out.values.len() && bias.len() == out.channels && available());
+    for y in 0..out.height {
+        for channel in (0..out.channels).step_by(CHANNELS) {
+            for col in 0..out.width {
+                let at = out.row(y) + col * out.channels + channel;
+                let tile = Tile {
+                    k,
+                    inputs: x.channels,
+                    x: &raw const x.values[2 * y * x.pitch() + 2 * col * x.channels],
+                    pitch: x.pitch(),
+                    kernel: &raw const kernel[channel],
+                    bias: Some(&raw const bias[channel]),
+                    outputs: out.channels,
+                    out_pitch: out.pitch(),
+                    out: &raw mut out.values[at],
+                };
+                let largest = &raw mut largest[at];
+                // SAFETY: as in `convolve`, for the 2 x 2 pixels of the cell; the channels lie inside `out` and `largest`, which has one
+                // entry for each of its vectors.
+                unsafe {
+                    match CHANNELS.min(out.channels - channel) {
+                        1 => pooled_tile::<1>(tile, largest),
+                        2 => pooled_tile::<2>(tile, largest),
+                        3 => pooled_tile::<3>(tile, largest),
+                        _ => pooled_tile::<CHANNELS>(tile, largest),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of the cells' largest values, spread over the pixels that are largest in equal shares, to `out` with twice the sides.
+pub fn unpool(d: &Images, largest: &[Largest], out: &mut Images) {
+    assert!([out.height, out.width, out.channels] == [2 * d.height, 2 * d.width, d.channels]);
+    assert!(d.border == 0 && largest.len() == d.values.len() && available());
+    for y in 0..d.height {
+        for col in 0..d.width {
+            let from = d.row(y) + col * d.channels;
+            let to = [0, 1].map(|row| out.row(2 * y + row) + 2 * col * d.channels);
+            for c in 0..d.channels {
+                let places = [to[0] + c, to[0] + d.channels + c, to[1] + c, to[1] + d.channels + c];
+                // SAFETY: the processor has AVX-512 (checked above).
+                let shares = unsafe { shares(&d.values[from + c], largest[from + c]) };
+                places.into_iter().zip(shares).for_each(|(place, share)| out.values[place] = share);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn shares(d: &Vector, largest: Largest) -> [Vector; 4] {
+    let one = _mm512_set1_ps(1.0);
+    let counts = largest.map(|mask| _mm512_maskz_mov_ps(mask, one));
+    let count = _mm512_add_ps(_mm512_add_ps(counts[0], counts[1]), _mm512_add_ps(counts[2], counts[3]));
+    // SAFETY: a vector is 64 bytes, aligned to 64.
+    let share = _mm512_div_ps(unsafe { _mm512_load_ps(d.0.as_ptr()) }, count);
+    largest.map(|mask| {
+        let mut out = Vector([0.0; LANES]);
+        // SAFETY: a vector is 64 bytes, aligned to 64.
+        unsafe { _mm512_store_ps(out.0.as_mut_ptr(), _mm512_maskz_mov_ps(mask, share)) };
+        out
+    })
+}
+
+/// RMS norm over the channels and SiLU, into the inside of `out`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl"))]
+pub fn norm_silu(x: &Images, scale: &[f32], eps: f32, out: &mut Images) {
+    for y in 0..x.height {
+        let (from, to, row) = (x.row(y), out.row(y), x.width * x.channels);
+        let pixels = x.values[from..from + row].chunks_exact(scale.len());
+        for (x, out) in pixels.zip(out.values[to..to + row].chunks_exact_mut(scale.len())) {
+            let r = rms(x, eps);
+            for ((out, x), s) in out.iter_mut().zip(x).zip(scale) {
+                (0..LANES).for_each(|i| out.0[i] = silu(x.0[i] * (r.0[i] * s)));
+            }
+        }
+    }
+}
+
+/// `d`, the gradient of [`norm_silu`]'s result, becomes that of `x`; neither has a border. Adds to the gradient of the scale and to that
+/// of a bias behind `x`.
+// Indexed, so that loops over lanes vectorise.
+#[allow(clippy::needless_range_loop)]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl"))]
+pub fn norm_silu_backward(
+    x: &Images,
+    scale: &[f32],
+    eps: f32,
+    d: &mut Images,
+    dscale: &mut [Vector],
+    dbias: &mut [Vector],
+) {
+    for (x, d) in x.values.chunks_exact(scale.len()).zip(d.values.chunks_exact_mut(scale.len())) {
+        let r = rms(x, eps);
+        let mut shift = [0.0; LANES];
+        for (c, (x, d)) in x.iter().zip(d.iter_mut()).enumerate() {
+            for i in 0..LANES {
+                let h = x.0[i] * (r.0[i] * scale[c]);
+                let sig = sigmoid(h);
+                let dh = d.0[i] * sig * (1.0 + h * (1.0 - sig));
+                dscale[c].0[i] += dh * x.0[i] * r.0[i];
+                d.0[i] = dh * scale[c];
+                shift[i] += d.0[i] * x.0[i];
+            }
+        }
+        let count = scale.len() as f32;
+        (0..LANES).for_each(|i| shift[i] *= r.0[i] * r.0[i] * r.0[i] / count);
+        for (c, (x, d)) in x.iter().zip(d.iter_mut()).enumerate() {
+            for i in 0..LANES {
+                d.0[i] = d.0[i] * r.0[i] - x.0[i] * shift[i];
+                dbias[c].0[i] += d.0[i];
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn rms(x: &[Vector], eps: f32) -> Vector {
+    let mut sums = [0.0; LANES];
+    for x in x {
+        (0..LANES).for_each(|i| sums[i] += x.0[i] * x.0[i]);
+    }
+    Vector(sums.map(|sum| 1.0 / (sum / x.len() as f32 + eps).sqrt()))
+}
+
+impl Vector {
+    /// Zeros.
+    pub const ZERO: Self = Self([0.0; LANES]);
+
+    /// Sum over the images.
+    pub fn sum(&self) -> f32 {
+        self.0.iter().sum()
+    }
+}
+
 /// Operands of one tile of pixels and channels.
 #[derive(Clone, Copy)]
 struct Tile {
@@ -139,10 +285,40 @@ unsafe fn run(rows: usize, cols: usize, channels: usize, t: Tile) {
     unsafe { dispatch!(1 2 3 4) }
 }
 
-// Indexed, so that all loops unroll and the sums stay in registers.
-#[allow(clippy::needless_range_loop)]
 #[target_feature(enable = "avx512f")]
 unsafe fn tile<const H: usize, const W: usize, const C: usize>(t: Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        let sums = sums::<H, W, C>(t);
+        for (h, row) in sums.into_iter().enumerate() {
+            for (w, pixel) in row.into_iter().enumerate() {
+                for (c, sum) in pixel.into_iter().enumerate() {
+                    _mm512_store_ps(t.out.add(h * t.out_pitch + w * t.outputs + c).cast(), sum);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn pooled_tile<const C: usize>(t: Tile, largest: *mut Largest) {
+    // SAFETY: the caller's.
+    unsafe {
+        let [[a, b], [c, d]] = sums::<2, 2, C>(t);
+        for i in 0..C {
+            let cell = [a[i], b[i], c[i], d[i]];
+            let top = _mm512_max_ps(_mm512_max_ps(cell[0], cell[1]), _mm512_max_ps(cell[2], cell[3]));
+            _mm512_store_ps(t.out.add(i).cast(), top);
+            *largest.add(i) = cell.map(|x| _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(x, top));
+        }
+    }
+}
+
+// Indexed, so that all loops unroll and the sums stay in registers.
+#[allow(clippy::needless_range_loop)]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn sums<const H: usize, const W: usize, const C: usize>(t: Tile) -> [[[__m512; C]; W]; H] {
     // SAFETY: the caller's.
     unsafe {
         let mut sums = [[[_mm512_setzero_ps(); C]; W]; H];
@@ -173,13 +349,7 @@ unsafe fn tile<const H: usize, const W: usize, const C: usize>(t: Tile) {
                 kernel = kernel.add(t.outputs);
             }
         }
-        for h in 0..H {
-            for w in 0..W {
-                for c in 0..C {
-                    _mm512_store_ps(t.out.add(h * t.out_pitch + w * t.outputs + c).cast(), sums[h][w][c]);
-                }
-            }
-        }
+        sums
     }
 }
 
@@ -241,6 +411,11 @@ impl KernelGradient {
                 }
             }
         }
+    }
+
+    /// Numbers of the kernel.
+    pub fn count(&self) -> usize {
+        self.sums.len()
     }
 
     /// Adds the gradient to `out` [k, k, in, out].

@@ -9,6 +9,8 @@ mod block_linear;
 mod conv;
 #[cfg(target_arch = "x86_64")]
 mod conv_lanes;
+#[cfg(target_arch = "x86_64")]
+pub mod conv_stack;
 pub(crate) mod factor;
 pub mod gelu;
 mod gru;

@@ -46,6 +46,11 @@ impl Conv2d {
         })
     }
 
+    /// Kernel and bias, if sides stay as they are.
+    pub fn weights(&self) -> Option<(&Weight, &Weight)> {
+        (self.step == Step::Same).then_some((&self.kernel, &self.bias))
+    }
+
     /// [N, H, W, inputs] -> [N, H', W', outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self.step {
