@@ -8,7 +8,9 @@ use shared::dreamer::inputs::{self, Columns};
 use shared::dreamer::{Inputs, Standardize};
 use shared::env::{Space, Spaces};
 use shared::kernels::math::{sigmoid, softmax, symlog};
-use shared::kernels::{RowLoss, read, row_loss, upsample2};
+use shared::kernels::{Precision, RowLoss, read, row_loss, upsample2};
+#[cfg(target_arch = "x86_64")]
+use shared::kernels::{conv_grow::doubled_stages, conv_shrink::Stage};
 use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm, Step, Style};
 use shared::params::{ParamError, Scope, Source};
 
@@ -169,6 +171,7 @@ struct ImageDecoder {
     /// Whether the last convolution keeps the sides.
     outer: bool,
     out: Conv2d,
+    precision: Precision,
 }
 
 impl ImageDecoder {
@@ -213,8 +216,25 @@ impl ImageDecoder {
             stages,
             repeat: !config.strided,
             outer: config.outer,
+            precision: style.precision,
             out: Conv2d::new(&scope.sub("imgout"), style, config.kernel, [channels, outputs], last, config.outscale)?,
         })
+    }
+
+    /// All convolutions at once; none if the fused kernel does not know them.
+    #[cfg(target_arch = "x86_64")]
+    fn fused(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        if !self.repeat || self.outer || self.precision != Precision::Float32 {
+            return Ok(None);
+        }
+        fn stage((conv, norm): &(Conv2d, Norm)) -> Option<Stage<'_>> {
+            let ((kernel, bias), (scale, eps)) = (conv.weights()?, norm.rms_silu()?);
+            Some(Stage { kernel, bias, scale, eps })
+        }
+        match (self.stages.iter().map(stage).collect::<Option<Vec<_>>>(), self.out.weights()) {
+            (Some(stages), Some(last)) => doubled_stages(x, &stages, last),
+            _ => Ok(None),
+        }
     }
 
     /// Images before the sigmoid, [N, H, W, C].
@@ -225,6 +245,10 @@ impl ImageDecoder {
         let (first, norm, second) = &self.from_stoch;
         let mixed = second.forward(&norm.forward(&first.forward(stoch)?)?)?.reshape((rows, h, w, self.depth))?;
         let x = self.norm.forward(&(spatial + mixed)?)?;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(images) = self.fused(&x)? {
+            return Ok(images);
+        }
         let grown = |x: Tensor, repeat: bool| if repeat { upsample2(&x) } else { Ok(x) };
         let stage = |x: Tensor, (conv, norm): &(Conv2d, Norm)| norm.forward(&conv.forward(&grown(x, self.repeat)?)?);
         let x = self.stages.iter().try_fold(x, stage)?;

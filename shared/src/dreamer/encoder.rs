@@ -10,7 +10,7 @@ use super::inputs::{self, Columns};
 use crate::config::EncSimpleConfig;
 use crate::env::{Space, Spaces};
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::conv_stack::{self, pooled_stages};
+use crate::kernels::conv_shrink::{self, pooled_stages};
 use crate::kernels::{Precision, max_pool2};
 use crate::nn::{Conv2d, Mlp, Norm, Step, Style};
 use crate::params::{ParamError, Scope};
@@ -34,9 +34,9 @@ struct Stage {
 #[cfg(target_arch = "x86_64")]
 impl Stage {
     /// For the fused kernel, if it knows this stage.
-    fn fused(&self, precision: Precision) -> Option<conv_stack::Stage<'_>> {
+    fn fused(&self, precision: Precision) -> Option<conv_shrink::Stage<'_>> {
         let ((kernel, bias), (scale, eps)) = (self.conv.weights()?, self.norm.rms_silu()?);
-        (self.pooled && precision == Precision::Float32).then_some(conv_stack::Stage { kernel, bias, scale, eps })
+        (self.pooled && precision == Precision::Float32).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
     }
 }
 

@@ -64,6 +64,28 @@ impl Images {
         }
     }
 
+    /// The inside to the inside of `out`.
+    pub fn copy_to(&self, out: &mut Images) {
+        assert_eq!([self.height, self.width, self.channels], [out.height, out.width, out.channels], "images differ");
+        let row = self.width * self.channels;
+        for y in 0..self.height {
+            let (from, to) = (self.row(y), out.row(y));
+            out.values[to..to + row].copy_from_slice(&self.values[from..from + row]);
+        }
+    }
+
+    /// Adds all pixels, each of as many channels as there are sums: channels beyond them are those of further pixels.
+    pub fn add_pixels(&self, sums: &mut [Vector]) {
+        for y in 0..self.height {
+            let start = self.row(y);
+            for pixel in self.values[start..start + self.width * self.channels].chunks_exact(sums.len()) {
+                for (sum, x) in sums.iter_mut().zip(pixel) {
+                    (0..LANES).for_each(|i| sum.0[i] += x.0[i]);
+                }
+            }
+        }
+    }
+
     /// Write them as images [H, W, C], one after another, as many as fit.
     pub fn store(&self, images: &mut [f32]) {
         let (size, row) = (self.height * self.width * self.channels, self.width * self.channels);
@@ -151,6 +173,36 @@ pub fn convolve_pooled(x: &Images, kernel: &[f32], bias: &[f32], out: &mut Image
             }
         }
     }
+}
+
+/// Pixels of four times the channels as 2 x 2 cells of pixels: [h, w, 4 * c] to the inside of [2h, 2w, c].
+pub fn depth_to_space(x: &Images, out: &mut Images) {
+    for [deep, wide, count] in cells(x, out) {
+        out.values[wide..wide + count].copy_from_slice(&x.values[deep..deep + count]);
+    }
+}
+
+/// The other way round: [2h, 2w, c] to the inside of [h, w, 4 * c].
+pub fn space_to_depth(x: &Images, out: &mut Images) {
+    for [deep, wide, count] in cells(out, x) {
+        out.values[deep..deep + count].copy_from_slice(&x.values[wide..wide + count]);
+    }
+}
+
+/// Where the two pixels of each row of a cell lie in images [h, w, 4 * c] and [2h, 2w, c], and how many vectors they have.
+fn cells(deep: &Images, wide: &Images) -> Vec<[usize; 3]> {
+    let c = wide.channels;
+    assert_eq!([2 * deep.height, 2 * deep.width, deep.channels], [wide.height, wide.width, 4 * c], "images differ");
+    let mut cells = Vec::with_capacity(2 * deep.height * deep.width);
+    for y in 0..deep.height {
+        for col in 0..deep.width {
+            for row in 0..2 {
+                let (deep, wide) = (deep.row(y) + (4 * col + 2 * row) * c, wide.row(2 * y + row) + 2 * col * c);
+                cells.push([deep, wide, 2 * c]);
+            }
+        }
+    }
+    cells
 }
 
 /// The gradient of the cells' largest values, spread over the pixels that are largest in equal shares, to `out` with twice the sides.

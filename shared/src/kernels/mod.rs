@@ -8,9 +8,11 @@ mod bfloat16;
 mod block_linear;
 mod conv;
 #[cfg(target_arch = "x86_64")]
+pub mod conv_grow;
+#[cfg(target_arch = "x86_64")]
 mod conv_lanes;
 #[cfg(target_arch = "x86_64")]
-pub mod conv_stack;
+pub mod conv_shrink;
 pub(crate) mod factor;
 pub mod gelu;
 mod gru;

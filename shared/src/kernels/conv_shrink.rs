@@ -12,9 +12,9 @@ use super::record::{read, record};
 use crate::params::Weight;
 
 /// Groups of images whose weight gradients are summed by one thread.
-const PART: usize = 4;
+pub(super) const PART: usize = 4;
 /// Fewer images than this leave too many lanes empty.
-const LEAST: usize = 8;
+pub(super) const LEAST: usize = 8;
 
 /// Weights of one stage.
 pub struct Stage<'a> {
@@ -202,10 +202,8 @@ mod tests {
             .zip([10, 20])
             .map(|((k, i, o), seed)| [weight(seed, &[k, k, i, o]), weight(seed + 1, &[o]), weight(seed + 2, &[o])])
             .collect();
-        let stage = |[kernel, bias, scale]: &'_ [Weight; 3]| (kernel.clone(), bias.clone(), scale.clone());
-        let owned: Vec<_> = weights.iter().map(stage).collect();
         let stages: Vec<Stage> =
-            owned.iter().map(|(kernel, bias, scale)| Stage { kernel, bias, scale, eps: 1e-4 }).collect();
+            weights.iter().map(|[kernel, bias, scale]| Stage { kernel, bias, scale, eps: 1e-4 }).collect();
         let fast = pooled_stages(&x, &stages).unwrap().unwrap();
         let slow = weights.iter().fold(x.clone(), |x, [kernel, bias, scale]| {
             let x = conv2d(&x, kernel, bias, 1, Precision::Float32).unwrap();
