@@ -382,3 +382,17 @@ fn two_hot() {
         );
     }
 }
+
+#[test]
+fn squared_error_of_images() {
+    let bytes: Vec<u8> = (0..37).map(|i| (i * 7 % 256) as u8).collect();
+    loss(
+        "squared error of an image",
+        &numbers(10, &[37]),
+        |x, g| kernels::image_loss(x, &bytes, g),
+        |x| {
+            let errors = x.iter().zip(&bytes).map(|(x, b)| 1.0 / (1.0 + (-x).exp()) - f64::from(*b) / 255.0);
+            errors.map(|e| e * e).sum()
+        },
+    );
+}

@@ -7,8 +7,8 @@ use shared::config::{AgentConfig, DecSimpleConfig};
 use shared::dreamer::inputs::{self, Columns};
 use shared::dreamer::{Inputs, Standardize};
 use shared::env::{Space, Spaces};
-use shared::kernels::math::{sigmoid, softmax, symlog};
-use shared::kernels::{Precision, RowLoss, read, row_loss, upsample2};
+use shared::kernels::math::{softmax, symlog};
+use shared::kernels::{self, Precision, RowLoss, read, row_loss, upsample2};
 #[cfg(target_arch = "x86_64")]
 use shared::kernels::{conv_grow::doubled_stages, conv_shrink::Stage};
 use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm, Step, Style};
@@ -146,16 +146,7 @@ fn squared_error(pred: &Tensor, target: &[f32]) -> Result<RowLoss> {
 /// Sum over pixels of (sigmoid(pred) - byte / 255)^2.
 fn image_loss(pred: &Tensor, bytes: &[u8]) -> Result<RowLoss> {
     let pixels: usize = pred.dims()[1..].iter().product();
-    row_loss(pred, pixels, |n, row, grad| {
-        let target = &bytes[n * pixels..][..pixels];
-        let one = |((g, &x), &t): ((&mut f32, &f32), &u8)| {
-            let p = sigmoid(x);
-            let error = p - t as f32 / 255.0;
-            *g = 2.0 * error * p * (1.0 - p);
-            error * error
-        };
-        grad.iter_mut().zip(row).zip(target).map(one).sum()
-    })
+    row_loss(pred, pixels, |n, row, grad| kernels::image_loss(row, &bytes[n * pixels..][..pixels], grad))
 }
 
 struct ImageDecoder {
