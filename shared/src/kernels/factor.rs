@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::bfloat16::{self, Left, Right};
 use super::matmul::{Matrix, matmul};
+use super::packed::{self, Packed};
 use super::precision::Precision;
 
 /// Weights [rows, cols] as the right operand of products, themselves or transposed.
@@ -13,8 +14,15 @@ pub(crate) struct Factor {
     rows: usize,
     cols: usize,
     precision: Precision,
-    /// The values, and transposed, where products in bfloat16 are faster than others.
-    pairs: Option<Box<[Right; 2]>>,
+    laid_out: LaidOut,
+}
+
+/// The values, and transposed, in the layout of the fastest products that this processor has.
+#[derive(Clone, Debug)]
+enum LaidOut {
+    Plain,
+    Panels(Box<[Packed; 2]>),
+    Pairs(Box<[Right; 2]>),
 }
 
 thread_local! {
@@ -28,13 +36,17 @@ impl Factor {
         precision.round(&mut values);
         let rows = values.len() / cols;
         let matrix = Matrix::new(&values, rows, cols, cols);
-        let pairs = (precision == Precision::Bfloat16 && bfloat16::available()).then(|| {
-            let mut pairs = Box::new([Right::default(), Right::default()]);
-            pairs[0].set(matrix);
-            pairs[1].set(matrix.t());
-            pairs
-        });
-        Self { rows, cols, precision, pairs, values }
+        let laid_out = match precision {
+            Precision::Bfloat16 if bfloat16::available() => {
+                let mut pairs = Box::new([Right::default(), Right::default()]);
+                pairs[0].set(matrix);
+                pairs[1].set(matrix.t());
+                LaidOut::Pairs(pairs)
+            }
+            _ if packed::available() => LaidOut::Panels(Box::new([Packed::new(matrix), Packed::new(matrix.t())])),
+            _ => LaidOut::Plain,
+        };
+        Self { rows, cols, precision, laid_out, values }
     }
 
     /// These of its rows.
@@ -53,17 +65,19 @@ impl Factor {
 
     /// `out = lhs * self`, or `out += …` with `add`; rows of `out` lie `stride` elements apart.
     pub fn forward(&self, lhs: Matrix, out: &mut [f32], stride: usize, add: bool) {
-        match &self.pairs {
-            Some(pairs) => multiply(lhs, &pairs[0], out, stride, add),
-            None => matmul(lhs, self.matrix(), out, stride, add, 1),
+        match &self.laid_out {
+            LaidOut::Pairs(pairs) => multiply(lhs, &pairs[0], out, stride, add),
+            LaidOut::Panels(panels) => panels[0].multiply(lhs, out, stride, add),
+            LaidOut::Plain => matmul(lhs, self.matrix(), out, stride, add, 1),
         }
     }
 
     /// `out = lhs * self^T`, or `out += …` with `add`: from the gradient of the product to that of its left operand.
     pub fn backward(&self, lhs: Matrix, out: &mut [f32], stride: usize, add: bool) {
-        match &self.pairs {
-            Some(pairs) => multiply(lhs, &pairs[1], out, stride, add),
-            None => matmul(lhs, self.matrix().t(), out, stride, add, 1),
+        match &self.laid_out {
+            LaidOut::Pairs(pairs) => multiply(lhs, &pairs[1], out, stride, add),
+            LaidOut::Panels(panels) => panels[1].multiply(lhs, out, stride, add),
+            LaidOut::Plain => matmul(lhs, self.matrix().t(), out, stride, add, 1),
         }
     }
 }
@@ -97,20 +111,17 @@ mod tests {
         (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
     }
 
-    /// Sums over rounded operands, and the largest difference from what was found, relative to the sum of magnitudes.
+    /// The largest difference of what was found from sums in float64, relative to the sum of magnitudes.
     fn worst(
-        m: usize,
-        k: usize,
-        n: usize,
+        [m, k, n]: [usize; 3],
         a: impl Fn(usize, usize) -> f32,
         b: impl Fn(usize, usize) -> f32,
         found: impl Fn(usize, usize) -> f32,
     ) -> f64 {
         let mut worst: f64 = 0.0;
-        let round = |x: f32| f64::from(half::bf16::from_f32(x).to_f32());
         for i in 0..m {
             for j in 0..n {
-                let terms = (0..k).map(|x| round(a(i, x)) * round(b(x, j)));
+                let terms = (0..k).map(|x| f64::from(a(i, x)) * f64::from(b(x, j)));
                 let (sum, size) = terms.fold((0.0, 1.0), |(sum, size), t| (sum + t, size + t.abs()));
                 worst = worst.max((f64::from(found(i, j)) - sum).abs() / size);
             }
@@ -120,28 +131,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn products_in_bfloat16_sum_rounded_operands((m, k, n) in (1usize..30, 1usize..280, 1usize..140), gap in 0usize..5) {
-            let (x, w, d) = (noise(m * (k + gap), 1), noise(k * n, 2), noise(m * (n + gap), 3));
-            let factor = Factor::new(w.clone(), n, Precision::Bfloat16);
-            let rounded = |x: &[f32]| {
-                let mut x = x.to_vec();
-                Precision::Bfloat16.round(&mut x);
+        fn products_are_sums_over_rounded_operands(
+            (m, k, n) in (1usize..30, 1usize..280, 1usize..140), gap in 0usize..5, half: bool,
+        ) {
+            let precision = if half { Precision::Bfloat16 } else { Precision::Float32 };
+            let rounded = |mut x: Vec<f32>| {
+                precision.round(&mut x);
                 x
             };
-            // Activations are rounded already where products are those of float32.
-            let (x, d) = (rounded(&x), rounded(&d));
+            let x = rounded(noise(m * (k + gap), 1));
+            let (w, d) = (rounded(noise(k * n, 2)), rounded(noise(m * (n + gap), 3)));
+            let factor = Factor::new(w.clone(), n, precision);
             let (xs, ds) = (Matrix::new(&x, m, k, k + gap), Matrix::new(&d, m, n, n + gap));
             let mut y = vec![7.0; m * (n + gap)];
             factor.forward(xs, &mut y, n + gap, false);
-            prop_assert!(worst(m, k, n, |i, j| xs.at(i, j), |i, j| w[i * n + j], |i, j| y[i * (n + gap) + j]) < 1e-6);
-            prop_assert!((0..m).all(|i| (n..n + gap).all(|j| y.get(i * (n + gap) + j).is_none_or(|y| *y == 7.0))));
-            let mut dx = vec![0.0; m * k];
+            prop_assert!(worst([m, k, n], |i, j| xs.at(i, j), |i, j| w[i * n + j], |i, j| y[i * (n + gap) + j]) < 2e-6);
+            prop_assert!((0..m).all(|i| (n..n + gap).all(|j| y[i * (n + gap) + j] == 7.0)));
+            let mut dx = vec![1.0; m * k];
             factor.backward(ds, &mut dx, k, true);
-            prop_assert!(worst(m, n, k, |i, j| ds.at(i, j), |i, j| w[j * n + i], |i, j| dx[i * k + j]) < 1e-6);
+            prop_assert!(worst([m, n, k], |i, j| ds.at(i, j), |i, j| w[j * n + i], |i, j| dx[i * k + j] - 1.0) < 2e-6);
             let mut dw = vec![0.0; k * n];
-            add_gradient(xs, ds, &mut dw, n, Precision::Bfloat16);
-            add_gradient(xs, ds, &mut dw, n, Precision::Bfloat16);
-            prop_assert!(worst(k, m, n, |i, j| xs.at(j, i), |i, j| ds.at(i, j), |i, j| dw[i * n + j] / 2.0) < 1e-6);
+            add_gradient(xs, ds, &mut dw, n, precision);
+            add_gradient(xs, ds, &mut dw, n, precision);
+            prop_assert!(worst([k, m, n], |i, j| xs.at(j, i), |i, j| ds.at(i, j), |i, j| dw[i * n + j] / 2.0) < 2e-6);
         }
     }
 }

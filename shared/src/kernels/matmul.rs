@@ -31,7 +31,6 @@ impl<'a> Matrix<'a> {
     }
 
     /// Element (row, col).
-    #[cfg(test)]
     pub(super) fn at(&self, row: usize, col: usize) -> f32 {
         self.data[row * self.row_stride + col * self.col_stride]
     }

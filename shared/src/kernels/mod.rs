@@ -23,6 +23,7 @@ pub mod math;
 pub mod matmul;
 mod norm_act;
 mod one_hot;
+mod packed;
 mod pool;
 mod precision;
 mod record;
