@@ -176,5 +176,8 @@ fn an_actor_waits_rather_than_act_on_weights_that_are_too_old() {
     read_until(&|_, versions| versions.ends_with(&[2]));
     link.sender.send(&ToActor::Stop).unwrap();
     while !matches!(link.receiver.recv_timeout(PATIENCE).unwrap().message, ToLearner::Goodbye { .. }) {}
-    assert!(process.wait().unwrap().success());
+    // Waiting closes the pipe by which an actor knows that its launcher lives; held, so that it ends in order.
+    let _held = process.stdin.take();
+    let status = process.wait().unwrap();
+    assert!(status.success(), "{status}");
 }
