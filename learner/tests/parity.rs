@@ -443,3 +443,15 @@ fn bfloat16_agrees_to_its_precision() {
         report.finish(100);
     }
 }
+
+/// The same with the kernels of processors that lack AVX-512.
+#[test]
+fn portable_kernels_agree_too() {
+    let tests = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["parity_", "bfloat16_"])
+        .env("LUCID_KERNELS", "portable")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&tests.stdout);
+    assert!(tests.status.success() && output.contains("test result: ok. 6 passed"), "{output}");
+}

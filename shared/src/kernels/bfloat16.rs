@@ -165,6 +165,7 @@ mod avx512 {
     use std::sync::LazyLock;
 
     use super::{LANES, Left, Pair, Right};
+    use crate::kernels::processor;
 
     /// Rows of one tile of results.
     const ROWS: usize = 6;
@@ -177,7 +178,7 @@ mod avx512 {
             let vendor = __cpuid(0);
             let amd = [vendor.ebx, vendor.edx, vendor.ecx]
                 == [b"Auth", b"enti", b"cAMD"].map(|part| u32::from_le_bytes(*part));
-            amd && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+            amd && processor::avx512() && is_x86_feature_detected!("avx512bf16")
         });
         *FAST
     }

@@ -281,7 +281,9 @@ mod tests {
         fn sixteen_images_at_a_time_give_what_one_at_a_time_gives(
             (n, h, w) in (1usize..40, 1usize..9, 1usize..9), (c, outputs, half) in (1usize..7, 1usize..10, 0usize..3),
         ) {
-            prop_assume!(conv_lanes::available());
+            if !conv_lanes::available() {
+                return Ok(());
+            }
             let shape = Unfold { h, w, c, k: 2 * half + 1, stride: 1 };
             let (x, kernel) = (noise(n * shape.size(), 1), noise(shape.columns() * outputs, 2));
             let (bias, dy) = (noise(outputs, 3), noise(n * h * w * outputs, 4));

@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::math::{sigmoid, silu};
+use super::processor;
 
 /// Images in a group.
 pub const LANES: usize = 16;
@@ -15,7 +16,7 @@ const CACHE: usize = 1 << 19;
 
 /// Whether these kernels may be used here.
 pub fn available() -> bool {
-    is_x86_feature_detected!("avx512f")
+    processor::avx512()
 }
 
 /// 16 numbers, one of each image.

@@ -26,6 +26,7 @@ mod one_hot;
 mod packed;
 mod pool;
 mod precision;
+mod processor;
 mod record;
 mod rms_silu;
 mod row_loss;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::matmul::Matrix;
+use super::processor;
 
 /// Lanes of the widest registers.
 const LANES: usize = 16;
@@ -26,10 +27,7 @@ pub struct Packed {
 
 /// Whether [`Packed::multiply`] may be used here.
 pub fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    processor::avx512()
 }
 
 impl Packed {
