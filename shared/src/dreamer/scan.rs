@@ -351,14 +351,11 @@ mod tests {
     use crate::config::Config;
     use crate::dist::Seeded;
     use crate::kernels::Precision;
+    use crate::kernels::testing::{assert_close, noise};
     use crate::params::{Params, Scope};
 
     const SHAPE: [usize; 2] = [ROWS + 3, 5];
     const TOKENS: usize = 7;
-
-    fn noise(seed: u64, shape: &[usize]) -> Tensor {
-        Tensor::from_vec(Seeded::new(seed).normal(shape), shape, &Device::Cpu).unwrap()
-    }
 
     /// A weighted sum of everything that is observed.
     fn sum(observed: &Observed) -> Tensor {
@@ -366,14 +363,6 @@ mod tests {
         let weighted =
             parts.into_iter().zip(20..).map(|(x, seed)| (x * noise(seed, x.dims())).unwrap().sum_all().unwrap());
         weighted.reduce(|a, b| (a + b).unwrap()).unwrap()
-    }
-
-    fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
-        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let (a, b) = (flat(a), flat(b));
-        let size = b.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
-        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(a.len() == b.len() && size > 0.0 && worst <= 1e-4 * size, "{what}: {worst:.2e} of {size:.2e}");
     }
 
     #[test]

@@ -165,10 +165,9 @@ mod avx512 {
     use std::sync::LazyLock;
 
     use super::{LANES, Left, Pair, Right};
+    use crate::kernels::packed::tiles;
     use crate::kernels::processor;
 
-    /// Rows of one tile of results.
-    const ROWS: usize = 6;
     /// Pairs of rows of the right operand taken at a time: as much of a panel as the first cache holds.
     const DEPTH: usize = 64;
 
@@ -221,12 +220,6 @@ mod avx512 {
                 }
             }
         }
-    }
-
-    /// First row and number of rows of each tile: tiles of nearly one size.
-    fn tiles(m: usize) -> impl Iterator<Item = (usize, usize)> {
-        let count = m.div_ceil(ROWS);
-        (0..count).map(move |i| (m * i / count, m * (i + 1) / count - m * i / count))
     }
 
     unsafe fn run(rows: usize, lines: usize, t: Tile) {

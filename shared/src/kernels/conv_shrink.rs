@@ -178,15 +178,11 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Var;
 
     use super::*;
-    use crate::dist::{Draws, Seeded};
+    use crate::kernels::testing::{assert_close, noise};
     use crate::kernels::{Precision, conv2d, max_pool2, rms_silu};
-
-    fn noise(seed: u64, shape: &[usize]) -> Tensor {
-        Tensor::from_vec(Seeded::new(seed).normal(shape), shape, &Device::Cpu).unwrap()
-    }
 
     #[test]
     fn stages_of_sixteen_images_are_the_single_operations() {
@@ -216,13 +212,5 @@ mod tests {
             let var = weight.tensor().unwrap();
             assert_close(&format!("weight {i}"), fast.get(&var).unwrap(), slow.get(&var).unwrap());
         }
-    }
-
-    fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
-        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let (a, b) = (flat(a), flat(b));
-        let size = b.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
-        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(a.len() == b.len() && size > 0.0 && worst <= 1e-4 * size, "{what}: {worst:.2e} of {size:.2e}");
     }
 }

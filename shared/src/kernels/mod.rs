@@ -31,6 +31,8 @@ mod record;
 mod rms_silu;
 mod row_loss;
 pub mod stack;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use block_linear::block_linear;
 pub use conv::conv2d;

@@ -70,15 +70,19 @@ impl Packed {
     }
 }
 
+/// First row and number of rows of each tile of results [m, …]: of at most six rows, of nearly one size.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn tiles(m: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = m.div_ceil(6);
+    (0..count).map(move |i| (m * i / count, m * (i + 1) / count - m * i / count))
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{DEPTH, LANES, Packed};
+    use super::{DEPTH, LANES, Packed, tiles};
     use crate::kernels::matmul::Matrix;
-
-    /// Rows of one tile of results.
-    const ROWS: usize = 6;
 
     /// The operands of a tile: `depth` columns of the left operand from `a` on, rows of a panel from `b` on.
     #[derive(Clone, Copy)]
@@ -117,12 +121,6 @@ mod avx512 {
                 }
             }
         }
-    }
-
-    /// First row and number of rows of each tile: tiles of nearly one size.
-    fn tiles(m: usize) -> impl Iterator<Item = (usize, usize)> {
-        let count = m.div_ceil(ROWS);
-        (0..count).map(move |i| (m * i / count, m * (i + 1) / count - m * i / count))
     }
 
     unsafe fn run(rows: usize, lines: usize, t: Tile) {
