@@ -72,21 +72,20 @@ impl Step<'_> {
         })?;
 
         let normed: Vec<f32> = returns.iter().map(|r| (r - ret_offset) / ret_scale).collect();
-        let mut metrics = Metrics::new();
-        let mut put = |name: &str, value: f32| metrics.insert(name.to_string(), value);
-        put("adv", average(&advantages));
-        put("adv_std", deviation(&advantages));
-        put("adv_mag", mean(advantages.iter().map(|a| a.abs())));
-        put("rew", average(&reward));
-        put("con", average(&cont));
-        put("ret", average(&normed));
-        put("val", average(&value));
-        put("tar", mean(returns.iter().map(|r| (r - val_offset) / val_scale)));
-        put("weight", average(&weight));
-        put("slowval", average(&slow));
-        put("ret_min", normed.iter().copied().fold(f32::INFINITY, f32::min));
-        put("ret_max", normed.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        put("ret_rate", mean(normed.iter().map(|r| (r.abs() >= 1.0) as u8 as f32)));
+        let targets: Vec<f32> = returns.iter().map(|r| (r - val_offset) / val_scale).collect();
+        let mut metrics = spread(&advantages, &normed);
+        for (name, values) in [
+            ("adv", &advantages),
+            ("rew", &reward),
+            ("con", &cont),
+            ("ret", &normed),
+            ("val", &value),
+            ("tar", &targets),
+            ("weight", &weight),
+            ("slowval", &slow),
+        ] {
+            metrics.insert(name.into(), average(values));
+        }
         metrics.extend(entropies);
         // Losses are means over the H acting steps; the state after the last action has weight 0.
         let per_start = |loss: RowLoss| {
@@ -184,6 +183,19 @@ impl Step<'_> {
         let values: Vec<f32> = loss.values.chunks_exact(k).flat_map(|row| &row[..k - 1]).copied().collect();
         Term::new(values, loss.sum)
     }
+}
+
+/// How far advantages and normalised returns spread.
+fn spread(advantages: &[f32], returns: &[f32]) -> Metrics {
+    [
+        ("adv_std", deviation(advantages)),
+        ("adv_mag", mean(advantages.iter().map(|a| a.abs()))),
+        ("ret_min", returns.iter().copied().fold(f32::INFINITY, f32::min)),
+        ("ret_max", returns.iter().copied().fold(f32::NEG_INFINITY, f32::max)),
+        ("ret_rate", mean(returns.iter().map(|r| (r.abs() >= 1.0) as u8 as f32))),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .into()
 }
 
 /// The policy's outputs for one action key, and the actions taken.

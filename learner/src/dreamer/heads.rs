@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softplus};
-use shared::kernels::{Precision, RowLoss, no_grad, read};
+use shared::kernels::{Precision, RowLoss};
 use shared::nn::{Linear, Mlp, Outputs, Style};
 use shared::params::{ParamError, Scope};
 
@@ -37,13 +37,7 @@ impl Value {
 
     /// Means [N] of features [N, F], without gradient.
     pub fn evaluate(&self, features: &Tensor) -> Result<Vec<f32>> {
-        match self.mlp.stack()? {
-            Some(stack) => {
-                let stack = stack.then(self.head.dense()?);
-                read(features, |x| stack.map_rows(x, x.len() / rows(features), |logits| self.bins.mean(logits)))
-            }
-            None => no_grad(|| self.means(&self.logits(features)?)),
-        }
+        Outputs::evaluate(&self.mlp, &self.head, features, |logits| self.bins.mean(logits))
     }
 
     /// Means [N] of logits.
@@ -88,13 +82,7 @@ impl Binary {
 
     /// Probabilities [N] of features [N, F], without gradient.
     pub fn evaluate(&self, features: &Tensor) -> Result<Vec<f32>> {
-        match self.mlp.stack()? {
-            Some(stack) => {
-                let stack = stack.then(self.head.dense()?);
-                read(features, |x| stack.map_rows(x, x.len() / rows(features), |logit| sigmoid(logit[0])))
-            }
-            None => no_grad(|| self.logits(features)?.map_rows(|_, logit| sigmoid(logit[0]))),
-        }
+        Outputs::evaluate(&self.mlp, &self.head, features, |logit| sigmoid(logit[0]))
     }
 
     /// Cross-entropy to soft targets [N].
@@ -104,8 +92,4 @@ impl Binary {
             softplus(row[0]) - targets[n] * row[0]
         })
     }
-}
-
-fn rows(features: &Tensor) -> usize {
-    features.dims().first().copied().unwrap_or(1).max(1)
 }

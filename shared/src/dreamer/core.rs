@@ -8,7 +8,9 @@ use super::rssm::Parts;
 use crate::kernels::factor::{Factor, add_gradient};
 use crate::kernels::matmul::Matrix;
 use crate::kernels::stack::Dense;
-use crate::kernels::{Precision, gru_backward, gru_step, rms_silu_rows_backward, rms_silu_to, with_weight};
+use crate::kernels::{
+    Precision, add_columns, gru_backward, gru_step, rms_silu_rows_backward, rms_silu_to, with_weight,
+};
 
 /// Weights of the core: three inputs, a block-diagonal hidden layer, block-diagonal gates.
 pub(super) struct Core {
@@ -305,11 +307,6 @@ impl CoreGrads {
             .into_iter()
             .for_each(|part| out.extend_from_slice(part));
     }
-}
-
-/// Adds the sum of all rows.
-pub(super) fn add_columns(rows: &[f32], sums: &mut [f32]) {
-    rows.chunks_exact(sums.len()).for_each(|row| sums.iter_mut().zip(row).for_each(|(s, x)| *s += x));
 }
 
 /// The same row everywhere.

@@ -6,15 +6,13 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::core::{
-    Core, CoreBack, CoreGrads, CoreInput, CoreScratch, CoreStep, add_columns, repeat, rows_of, rows_of_mut,
-};
+use super::core::{Core, CoreBack, CoreGrads, CoreInput, CoreScratch, CoreStep, repeat, rows_of, rows_of_mut};
 use super::rssm::{Rssm, State};
 use crate::dist::Draws;
 use crate::kernels::factor::{Factor, add_gradient};
 use crate::kernels::matmul::Matrix;
 use crate::kernels::stack::Dense;
-use crate::kernels::{Precision, one_hot_backward, one_hot_rows, read, record};
+use crate::kernels::{Precision, add_columns, joined, one_hot_backward, one_hot_rows, read, record, sum_of};
 
 /// Rows of the batch that one thread takes through time: few enough for every core to get some, enough to use each weight well.
 const ROWS: usize = 8;
@@ -178,7 +176,7 @@ impl Scan {
             stoch: Tensor::from_vec(end.1, (b, stoch, classes), device)?,
         };
         let sources = self.core.source().iter().chain(self.first.source()).chain(self.last.source());
-        let flat = Tensor::cat(&sources.map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?, 0)?;
+        let flat = joined(sources)?;
         let backward = move |d: &[f32]| Ok(self.backward_all(&traces, extent, d));
         let out = record(&[Some(seen.tokens.clone()), Some(flat)], out, (b, t, width), Box::new(backward))?;
         let latents = |start| out.narrow(2, start, latent)?.reshape((b, t, stoch, classes));
@@ -245,13 +243,8 @@ impl Scan {
         let parts = traces.par_iter().zip(starts.par_iter());
         let gradients: Vec<(Vec<f32>, Vec<f32>)> =
             parts.map(|(trace, start)| self.backward(trace, extent, &d[*start..][..trace.rows * width])).collect();
-        let mut tokens = vec![];
-        let mut weights = vec![0.0; gradients.first().map_or(0, |(_, weights)| weights.len())];
-        for (part, grads) in gradients {
-            tokens.extend(part);
-            weights.iter_mut().zip(grads).for_each(|(sum, grad)| *sum += grad);
-        }
-        vec![Some(tokens), Some(weights)]
+        let (tokens, weights): (Vec<_>, Vec<_>) = gradients.into_iter().unzip();
+        vec![Some(tokens.concat()), Some(sum_of(weights))]
     }
 
     /// Gradients of tokens [rows, T, W] and weights of one part.

@@ -25,12 +25,12 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize, precisi
     }
     let shape = Unfold { h, w, c: inputs, k, stride };
     let mut y = precision.with_weight(bias, |bias| {
-        precision.with_weight(kernel, |kernel| read(x, |x| shape.method().forward(x, kernel, bias)))
+        precision.with_weight(kernel, |kernel| read(x, |x| shape.method(n).forward(x, kernel, bias)))
     })???;
     precision.round(&mut y);
     let (input, weight) = (x.clone(), kernel.clone());
     let backward = move |dy: &[f32]| {
-        let method = shape.method();
+        let method = shape.method(n);
         let (dw, db) = read(&input, |x| method.weight_gradients(x, dy, outputs))?;
         let dx = match input.track_op() {
             true => Some(precision.with_weight(&weight, |w| method.input_gradient(w, dy, outputs))?),
@@ -98,9 +98,11 @@ struct Unfold {
 }
 
 impl Unfold {
-    fn method(self) -> Method {
+    fn method(self, images: usize) -> Method {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = images;
         #[cfg(target_arch = "x86_64")]
-        if self.stride == 1 && conv_lanes::available() {
+        if self.stride == 1 && conv_lanes::suits(images) {
             return Method::Lanes(self);
         }
         Method::Unfolded(self)

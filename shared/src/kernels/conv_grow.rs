@@ -7,11 +7,12 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::conv_lanes::{
-    Images, KernelGradient, LANES, Vector, available, convolve, depth_to_space, norm_silu, norm_silu_backward,
-    space_to_depth, turned,
+    Images, KernelGradient, LANES, Vector, convolve, depth_to_space, norm_silu, norm_silu_backward, space_to_depth,
+    suits, turned,
 };
-use super::conv_shrink::{LEAST, PART, Stage};
-use super::record::{read, record};
+use super::conv_shrink::{PART, Stage};
+use super::linear::sum_of;
+use super::record::{joined, read, record};
 use crate::params::Weight;
 
 /// What a stage does, with copied weights: images [height, width, inputs] to twice their sides and `outputs` channels.
@@ -34,7 +35,7 @@ struct Layer {
 /// this processor or these images better.
 pub fn doubled_stages(x: &Tensor, stages: &[Stage], last: (&Weight, &Weight)) -> Result<Option<Tensor>> {
     let (n, mut height, mut width, mut inputs) = x.dims4()?;
-    if !available() || n < LEAST {
+    if !suits(n) {
         return Ok(None);
     }
     let all = stages.iter().map(|stage| (stage.kernel, stage.bias, Some((stage.scale, stage.eps))));
@@ -42,7 +43,7 @@ pub fn doubled_stages(x: &Tensor, stages: &[Stage], last: (&Weight, &Weight)) ->
     for (kernel, bias, norm) in all.chain([(last.0, last.1, None)]) {
         let (k, outputs) = (kernel.shape()[0], kernel.shape()[3]);
         for weight in [kernel, bias].into_iter().chain(norm.map(|(scale, _)| scale)) {
-            sources.push(weight.tensor()?.flatten_all()?);
+            sources.push(weight.tensor()?);
         }
         let kernel = grouped(&kernel.to_vec()?, k, inputs, outputs);
         let turned = turned(&kernel, side(k), inputs, 4 * outputs);
@@ -57,7 +58,7 @@ pub fn doubled_stages(x: &Tensor, stages: &[Stage], last: (&Weight, &Weight)) ->
         let groups = y.par_chunks_mut(LANES * result).zip(x.par_chunks(LANES * image));
         groups.map(|(y, x)| forward(&layers, x, y)).collect()
     })?;
-    let (input, flat) = (x.clone(), Tensor::cat(&sources, 0)?);
+    let (input, flat) = (x.clone(), joined(&sources)?);
     let backward = move |d: &[f32]| {
         let mut dx = vec![0.0; input.elem_count()];
         let parts = read(&input, |x| {
@@ -66,9 +67,7 @@ pub fn doubled_stages(x: &Tensor, stages: &[Stage], last: (&Weight, &Weight)) ->
             let part = parts.map(|(((dx, x), d), traces)| part_gradients(&layers, traces, (x, dx), d, [image, result]));
             part.collect::<Vec<_>>()
         })?;
-        let mut total = vec![0.0; parts.first().map_or(0, Vec::len)];
-        parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
-        Ok(vec![Some(dx), Some(total)])
+        Ok(vec![Some(dx), Some(sum_of(parts))])
     };
     record(&[Some(x.clone()), Some(flat)], y, (n, height, width, inputs), Box::new(backward)).map(Some)
 }
@@ -240,6 +239,7 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
+    use crate::kernels::conv_lanes::available;
     use crate::kernels::testing::{assert_close, noise};
     use crate::kernels::{Precision, conv2d, rms_silu, upsample2};
 

@@ -9,6 +9,8 @@ use super::processor;
 
 /// Images in a group.
 pub const LANES: usize = 16;
+/// Fewer images than this leave too many lanes empty.
+const LEAST: usize = 8;
 /// Output channels of a tile.
 const CHANNELS: usize = 4;
 /// Bytes of input and gradient that a part of the weight gradient works on: what the second cache holds beside its sums.
@@ -17,6 +19,11 @@ const CACHE: usize = 1 << 19;
 /// Whether these kernels may be used here.
 pub fn available() -> bool {
     processor::avx512()
+}
+
+/// Whether they may, and pay for this many images.
+pub fn suits(images: usize) -> bool {
+    available() && images >= LEAST
 }
 
 /// 16 numbers, one of each image.
@@ -37,7 +44,7 @@ impl Images {
     /// Zeros.
     pub fn new([height, width, channels]: [usize; 3], border: usize) -> Self {
         let count = (height + 2 * border) * (width + 2 * border) * channels;
-        Self { height, width, channels, border, values: vec![Vector([0.0; LANES]); count] }
+        Self { height, width, channels, border, values: vec![Vector::ZERO; count] }
     }
 
     /// Where the pixels of a row begin.
@@ -232,7 +239,7 @@ fn shares(d: &Vector, largest: Largest) -> [Vector; 4] {
     // SAFETY: a vector is 64 bytes, aligned to 64.
     let share = _mm512_div_ps(unsafe { _mm512_load_ps(d.0.as_ptr()) }, count);
     largest.map(|mask| {
-        let mut out = Vector([0.0; LANES]);
+        let mut out = Vector::ZERO;
         // SAFETY: a vector is 64 bytes, aligned to 64.
         unsafe { _mm512_store_ps(out.0.as_mut_ptr(), _mm512_maskz_mov_ps(mask, share)) };
         out
@@ -430,7 +437,7 @@ pub struct KernelGradient {
 impl KernelGradient {
     /// Zeros.
     pub fn new(k: usize, inputs: usize, outputs: usize) -> Self {
-        Self { k, inputs, outputs, sums: vec![Vector([0.0; LANES]); k * k * inputs * outputs] }
+        Self { k, inputs, outputs, sums: vec![Vector::ZERO; k * k * inputs * outputs] }
     }
 
     /// Adds what the images `x`, with a border of k / 2, and the gradient `d` of the result give.
@@ -473,7 +480,7 @@ impl KernelGradient {
 
     /// Adds the gradient to `out` [k, k, in, out].
     pub fn finish(&self, out: &mut [f32]) {
-        out.iter_mut().zip(&self.sums).for_each(|(out, sum)| *out += sum.0.iter().sum::<f32>());
+        out.iter_mut().zip(&self.sums).for_each(|(out, sum)| *out += sum.sum());
     }
 }
 

@@ -5,16 +5,15 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::conv_lanes::{
-    Images, KernelGradient, LANES, Largest, Vector, available, convolve, convolve_pooled, norm_silu,
-    norm_silu_backward, turned, unpool,
+    Images, KernelGradient, LANES, Largest, Vector, convolve, convolve_pooled, norm_silu, norm_silu_backward, suits,
+    turned, unpool,
 };
-use super::record::{read, record};
+use super::linear::sum_of;
+use super::record::{joined, leaf, read, record};
 use crate::params::Weight;
 
 /// Groups of images whose weight gradients are summed by one thread.
 pub(super) const PART: usize = 4;
-/// Fewer images than this leave too many lanes empty.
-pub(super) const LEAST: usize = 8;
 
 /// Weights of one stage.
 pub struct Stage<'a> {
@@ -59,7 +58,9 @@ struct Sums {
 pub fn pooled_stages(x: &Tensor, stages: &[Stage]) -> Result<Option<Tensor>> {
     let (n, mut height, mut width, mut inputs) = x.dims4()?;
     let factor = 1 << stages.len();
-    if !available() || n < LEAST || height % factor != 0 || width % factor != 0 || x.track_op() {
+    // Mapped weights are read in place by the single operations; here they would be copied at every step of an actor.
+    let mapped = stages.iter().any(|stage| leaf(stage.kernel).is_none());
+    if !suits(n) || mapped || height % factor != 0 || width % factor != 0 || x.track_op() {
         return Ok(None);
     }
     let mut layers = vec![];
@@ -71,7 +72,7 @@ pub fn pooled_stages(x: &Tensor, stages: &[Stage]) -> Result<Option<Tensor>> {
         let (bias, scale, eps) = (stage.bias.to_vec()?, stage.scale.to_vec()?, stage.eps);
         layers.push(Layer { height, width, inputs, outputs, k, kernel, turned, bias, scale, eps });
         for weight in [stage.kernel, stage.bias, stage.scale] {
-            sources.push(weight.tensor()?.flatten_all()?);
+            sources.push(weight.tensor()?);
         }
         (height, width, inputs) = (height / 2, width / 2, outputs);
     }
@@ -81,16 +82,14 @@ pub fn pooled_stages(x: &Tensor, stages: &[Stage]) -> Result<Option<Tensor>> {
         let groups = y.par_chunks_mut(LANES * result).zip(x.par_chunks(LANES * image));
         groups.map(|(y, x)| forward(&layers, x, y)).collect()
     })?;
-    let (input, flat) = (x.clone(), Tensor::cat(&sources, 0)?);
+    let (input, flat) = (x.clone(), joined(&sources)?);
     let backward = move |d: &[f32]| {
         let parts = read(&input, |x| {
             let parts = x.par_chunks(PART * LANES * image).zip(d.par_chunks(PART * LANES * result));
             let parts = parts.zip(traces.par_chunks(PART));
             parts.map(|((x, d), traces)| part_gradients(&layers, traces, x, d, [image, result])).collect::<Vec<_>>()
         })?;
-        let mut total = vec![0.0; parts.first().map_or(0, Vec::len)];
-        parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
-        Ok(vec![Some(total)])
+        Ok(vec![Some(sum_of(parts))])
     };
     record(&[Some(flat)], y, (n, height, width, inputs), Box::new(backward)).map(Some)
 }
@@ -181,6 +180,7 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
+    use crate::kernels::conv_lanes::available;
     use crate::kernels::testing::{assert_close, noise};
     use crate::kernels::{Precision, conv2d, max_pool2, rms_silu};
 

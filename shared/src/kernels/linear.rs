@@ -47,8 +47,21 @@ pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight, precision: Precision) 
 /// Sum over rows of a row-major matrix with this many columns.
 pub(super) fn column_sums(values: &[f32], columns: usize) -> Vec<f32> {
     let mut sums = vec![0.0; columns];
-    for row in values.chunks_exact(columns) {
+    add_columns(values, &mut sums);
+    sums
+}
+
+/// Adds all rows of a row-major matrix with as many columns as there are sums.
+pub(crate) fn add_columns(values: &[f32], sums: &mut [f32]) {
+    for row in values.chunks_exact(sums.len()) {
         sums.iter_mut().zip(row).for_each(|(s, v)| *s += v);
     }
-    sums
+}
+
+/// Sum of slices of one length, in their order.
+pub(crate) fn sum_of(parts: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().unwrap_or_default();
+    parts.for_each(|part| add_columns(&part, &mut total));
+    total
 }

@@ -43,6 +43,12 @@ pub fn with_weight<R>(weight: &Weight, f: impl FnOnce(&[f32]) -> R) -> Result<R>
     }
 }
 
+/// Parameters of a fused kernel as one flat tensor, one after another, so that gradients find their way back.
+pub(crate) fn joined<'a>(sources: impl IntoIterator<Item = &'a Tensor>) -> Result<Tensor> {
+    let flat = sources.into_iter().map(Tensor::flatten_all);
+    Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)
+}
+
 /// The tensor behind a weight if gradients can reach it.
 pub(crate) fn leaf(weight: &Weight) -> Option<Tensor> {
     match weight {

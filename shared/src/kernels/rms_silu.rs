@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::linear::sum_of;
 use super::math::{sigmoid, silu, sum, sum2};
 use super::precision::Precision;
 use super::record::{leaf, read, record, with_weight};
@@ -66,9 +67,7 @@ fn backward(x: &[f32], scale: &[f32], eps: f32, d: &mut [f32]) -> Vec<f32> {
         ds
     };
     let sums: Vec<Vec<f32>> = x.par_chunks(rows).zip(d.par_chunks_mut(rows)).map(part).collect();
-    let mut total = vec![0.0; channels];
-    sums.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p));
-    total
+    sum_of(sums)
 }
 
 /// For every row of `x` [N, C]: `d`, the gradient of the result, becomes that of `x`; adds to the gradient of the scale.

@@ -5,10 +5,10 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::factor::{Factor, add_gradient};
-use super::linear::column_sums;
+use super::linear::add_columns;
 use super::matmul::Matrix;
 use super::precision::Precision;
-use super::record::{read, record};
+use super::record::{joined, read, record};
 use super::rms_silu::{rms_silu_rows, rms_silu_rows_backward, rms_silu_to};
 use super::row_loss::RowLoss;
 use crate::params::Weight;
@@ -148,7 +148,7 @@ impl Dense {
         let (width, rows) = (self.outputs(), d.len() / self.outputs());
         let x = Matrix::new(x, rows, self.inputs(), stride);
         add_gradient(x, Matrix::new(d, rows, width, width), kernel, width, self.precision);
-        rest.iter_mut().zip(column_sums(d, width)).for_each(|(b, d)| *b += d);
+        add_columns(d, &mut rest[..width]);
     }
 
     /// From the gradient of the linear map's result to that of its input, written or added to `out`.
@@ -251,8 +251,7 @@ impl Stack {
 
     /// All parameters as one tensor, layer by layer.
     fn flat(&self) -> Result<Tensor> {
-        let parts = self.layers.iter().flat_map(|layer| &layer.source).map(Tensor::flatten_all);
-        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+        joined(self.layers.iter().flat_map(|layer| &layer.source))
     }
 
     /// Adds to the parameters' gradients from `d`, the gradient of the result; returns that of the input if it is wanted.

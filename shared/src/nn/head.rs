@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Linear, Mlp};
 use crate::kernels::stack::Pass;
-use crate::kernels::{RowLoss, read, row_loss};
+use crate::kernels::{RowLoss, no_grad, read, row_loss};
 
 /// Outputs [N, C] of a network from which a loss is computed.
 pub enum Outputs {
@@ -22,6 +22,18 @@ impl Outputs {
             Some(stack) => Self::Fused(stack.then(last.dense()?).pass(features)?),
             None => Self::Plain(last.forward(&mlp.forward(features)?)?),
         })
+    }
+
+    /// `f(outputs)` for each row of features [N, F], without gradient.
+    pub fn evaluate(mlp: &Mlp, last: &Linear, features: &Tensor, f: impl Fn(&[f32]) -> f32 + Sync) -> Result<Vec<f32>> {
+        let width = features.dim(1)?;
+        match mlp.stack()? {
+            Some(stack) => {
+                let stack = stack.then(last.dense()?);
+                read(features, |x| stack.map_rows(x, width, f))
+            }
+            None => no_grad(|| Self::of(mlp, last, features)?.map_rows(|_, row| f(row))),
+        }
     }
 
     /// `f(n, row n)` for every row.
