@@ -1,6 +1,8 @@
 //! `lucid bench`: how long the parts of Lucid take on this machine.
 
-use std::collections::BTreeMap;
+mod act;
+mod train;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -9,12 +11,12 @@ use clap::{Subcommand, ValueEnum};
 use shared::array::{Array, DType};
 use shared::config::{AgentConfig, Config};
 use shared::dist::{Draws, Seeded};
+use shared::dreamer::inputs::Columns;
 use shared::env::{FLAGS, Space, Spaces};
-use shared::experience::{DETER, STOCH};
 use shared::params::Tree;
 
 use crate::RunError;
-use crate::agent::{Agent, Batch, Origin};
+use crate::agent::{Agent, Origin};
 use crate::error::io;
 use crate::launch::ENVIRONMENT;
 
@@ -22,27 +24,29 @@ use crate::launch::ENVIRONMENT;
 #[derive(Debug, Subcommand)]
 pub enum Args {
     /// One training step of batch 16 x 64.
-    Train(TrainArgs),
+    Train(train::Args),
+    /// One step of acting: observations to actions, over the weights of a snapshot.
+    Act(act::Args),
 }
 
-/// A training step.
+/// What every benchmark of a model takes.
 #[derive(Debug, clap::Args)]
-pub struct TrainArgs {
+struct Common {
     /// Which model and observations.
     #[arg(long, value_enum, default_value_t = Case::Size1mVector)]
     case: Case,
-    /// Steps that are measured, after two that are not.
-    #[arg(long, default_value_t = 10)]
-    steps: usize,
-    /// Threads (0: one per core).
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
     /// Override one option.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// One line of JSON instead of a sentence.
     #[arg(long)]
     json: bool,
+}
+
+impl Common {
+    fn config(&self) -> Result<AgentConfig, RunError> {
+        Ok(Config::load(&[self.case.preset()], &self.set)?.agent())
+    }
 }
 
 /// Models and observations whose training steps are compared.
@@ -75,37 +79,27 @@ impl Case {
         };
         ([(key.to_string(), seen)].into(), [("action".to_string(), act)].into())
     }
+
+    fn agent(self, config: &AgentConfig) -> Result<Agent, RunError> {
+        let (obs, act) = self.spaces();
+        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
+        Ok(Agent::new(config, origin)?)
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
 }
 
 /// Measure what the command line says.
 pub fn run(args: &Args) -> Result<(), RunError> {
-    let Args::Train(args) = args;
     if ENVIRONMENT.iter().any(|(name, value)| std::env::var(name).as_deref() != Ok(value)) {
         return again();
     }
-    // Fails only where a pool exists already, which then serves.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
-    let config = Config::load(&[args.case.preset()], &args.set)?;
-    let (obs, act) = args.case.spaces();
-    let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
-    let mut agent = Agent::new(&config.agent(), origin)?;
-    let batch = batch(&config.agent, &obs, &act);
-    let (mut wall, mut cpu) = (vec![], vec![]);
-    for step in 0..args.steps + 2 {
-        let (started, spent) = (Instant::now(), cpu_seconds());
-        agent.train(&batch)?;
-        if step >= 2 {
-            wall.push(started.elapsed().as_secs_f64());
-            cpu.push(cpu_seconds() - spent);
-        }
+    match args {
+        Args::Train(args) => train::run(args),
+        Args::Act(args) => act::run(args),
     }
-    let (wall, cpu, threads) = (median(wall), median(cpu), rayon::current_num_threads());
-    let case = args.case.to_possible_value().map_or_else(String::new, |v| v.get_name().to_string());
-    match args.json {
-        true => println!(r#"{{"case": "{case}", "wall_s": {wall:.6}, "cpu_s": {cpu:.6}, "threads": {threads}}}"#),
-        false => println!("{case}: {wall:.3} s a training step, {cpu:.3} s of CPU, {threads} threads"),
-    }
-    Ok(())
 }
 
 /// This program again, with the environment variables of a learner.
@@ -116,35 +110,43 @@ fn again() -> Result<(), RunError> {
     std::process::exit(status.code().unwrap_or(1))
 }
 
-/// A batch of noise, with an episode's border in it.
-fn batch(config: &AgentConfig, obs: &Spaces, act: &Spaces) -> Batch {
-    let (rows, steps) = (config.batch_size, config.sample_length());
-    let (count, mut noise) = (rows * steps, Seeded::new(1));
-    let mut batch = BTreeMap::new();
-    for (key, space) in obs.iter().chain(act) {
-        let shape = [&[rows, steps], space.shape.as_slice()].concat();
-        let draws = noise.normal(&shape);
+/// Columns of noise for observations and actions, [.., …], and flags of which all are false.
+fn noise(lead: &[usize], spaces: [&Spaces; 2], draws: &mut Seeded) -> Columns {
+    let count = lead.iter().product();
+    let mut columns = Columns::new();
+    for (key, space) in spaces.into_iter().flatten() {
+        let shape = [lead, space.shape.as_slice()].concat();
+        let values = draws.normal(&shape);
         let class = |x: &f32| (x.abs() * 1e4) as i32 % space.classes.unwrap_or(1) as i32;
         let array = match space.dtype {
-            DType::U8 => Array::u8(&shape, &draws.iter().map(|x| (127.0 + 60.0 * x) as u8).collect::<Vec<_>>()),
-            DType::I32 => Array::i32(&shape, &draws.iter().map(class).collect::<Vec<_>>()),
-            _ => Array::f32(&shape, &draws),
+            DType::U8 => Array::u8(&shape, &values.iter().map(|x| (127.0 + 60.0 * x) as u8).collect::<Vec<_>>()),
+            DType::I32 => Array::i32(&shape, &values.iter().map(class).collect::<Vec<_>>()),
+            _ => Array::f32(&shape, &values),
         };
-        batch.insert(key.clone(), array);
+        columns.insert(key.clone(), array);
     }
     for flag in FLAGS {
         let array = match flag {
-            "reward" => Array::f32(&[rows, steps], &noise.normal(&[count])),
-            "is_first" => Array::u8(&[rows, steps], &(0..count).map(|i| (i % 199 == 150) as u8).collect::<Vec<_>>()),
-            _ => Array::u8(&[rows, steps], &vec![0; count]),
+            "reward" => Array::f32(lead, &draws.normal(&[count])),
+            _ => Array::zeros(DType::U8, lead),
         };
-        batch.insert(flag.to_string(), array);
+        columns.insert(flag.to_string(), array);
     }
-    let rssm = &config.dynamics.rssm;
-    batch.insert(DETER.into(), Array::zeros(DType::F32, &[rows, steps, rssm.deter]));
-    batch.insert(STOCH.into(), Array::zeros(DType::F32, &[rows, steps, rssm.stoch, rssm.classes]));
-    batch.insert("consec".into(), Array::i32(&[rows], &vec![0; rows]));
-    batch
+    columns
+}
+
+/// Wall-clock and CPU seconds of `f`, medians of `count` runs after `warm` that are not counted.
+fn time<E>(warm: usize, count: usize, mut f: impl FnMut() -> Result<(), E>) -> Result<(f64, f64), E> {
+    let (mut wall, mut cpu) = (vec![], vec![]);
+    for run in 0..warm + count {
+        let (started, spent) = (Instant::now(), cpu_seconds());
+        f()?;
+        if run >= warm {
+            wall.push(started.elapsed().as_secs_f64());
+            cpu.push(cpu_seconds() - spent);
+        }
+    }
+    Ok((median(wall), median(cpu)))
 }
 
 /// CPU time that this process has used, seconds.
