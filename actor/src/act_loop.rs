@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shared::array::Array;
 use shared::dist::Seeded;
-use shared::dreamer::Carry;
+use shared::dreamer::Acted;
 use shared::env::{FLAGS, Spaces};
 use shared::experience::{DETER, STOCH, UPDATE, VERSION};
 
@@ -19,7 +19,7 @@ pub struct ActLoop {
     obs: Spaces,
     envs: Vec<Box<dyn Env>>,
     next: Vec<Action>,
-    carry: Option<Carry>,
+    acted: Option<Acted>,
     features: Features,
     draws: Seeded,
 }
@@ -28,7 +28,7 @@ impl ActLoop {
     /// All environments start with a reset. `obs` is the environments' space.
     pub fn new(task: &str, obs: Spaces, envs: Vec<Box<dyn Env>>, features: Features, seed: u64) -> Self {
         let next = envs.iter().map(|_| Action::reset()).collect();
-        Self { task: task.into(), obs, envs, next, carry: None, features, draws: Seeded::new(seed) }
+        Self { task: task.into(), obs, envs, next, acted: None, features, draws: Seeded::new(seed) }
     }
 
     /// One step of all N environments: what is to be recorded, columns [N, …].
@@ -40,19 +40,15 @@ impl ActLoop {
         }
         let obs = self.stack(&steps)?;
         let mut columns = meter.time(Part::Features, || self.features.observe(obs));
-        let carry = match self.carry.take() {
-            Some(carry) => carry,
-            None => policy.acting.initial(self.envs.len())?,
-        };
-        let acted = meter.time(Part::Policy, || policy.acting.step(&carry, &columns, &mut self.draws))?;
-        self.carry = Some(acted.carry);
-        let mut actions = acted.actions;
+        let n = self.envs.len();
+        let acted = self.acted.get_or_insert_with(|| policy.acting.initial(n));
+        meter.time(Part::Policy, || policy.acting.step(acted, &columns, &mut self.draws))?;
+        let mut actions = acted.actions.clone();
         zero_at_the_end(&mut actions, &outcomes);
         self.next = outcomes.iter().enumerate().map(|(row, o)| action(&actions, row, o.is_last)).collect();
         columns.extend(actions);
-        let n = self.envs.len();
-        columns.insert(DETER.into(), acted.deter);
-        columns.insert(STOCH.into(), acted.stoch);
+        columns.insert(DETER.into(), acted.deter.clone());
+        columns.insert(STOCH.into(), acted.stoch.clone());
         columns.insert(VERSION.into(), Array::u64(&[n], &vec![policy.version; n]));
         columns.insert(UPDATE.into(), Array::u64(&[n], &vec![policy.update; n]));
         Ok(columns)

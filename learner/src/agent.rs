@@ -6,12 +6,12 @@ use candle_core::Tensor;
 use shared::array::Array;
 use shared::config::AgentConfig;
 use shared::dist::Seeded;
-use shared::dreamer::{Carry, State, inputs, to_array};
+use shared::dreamer::{State, inputs, to_array};
 use shared::env::Spaces;
 use shared::kernels::with_weight;
 use shared::params::{Create, ParamError, Params, Run, Scope, Source, Tree, Weight};
 
-use crate::dreamer::{Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
+use crate::dreamer::{Carry, Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
 use crate::optim::{OptError, Optimizer};
 
 /// Why a training step or a state was refused.

@@ -72,12 +72,12 @@ impl Stored {
 }
 
 impl Draws for Stored {
-    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32> {
-        self.get("gumbel", shape)
+    fn gumbel_in(&mut self, shape: &[usize], out: &mut [f32]) {
+        out.copy_from_slice(&self.get("gumbel", shape));
     }
 
-    fn normal(&mut self, shape: &[usize]) -> Vec<f32> {
-        self.get("normal", shape)
+    fn normal_in(&mut self, shape: &[usize], out: &mut [f32]) {
+        out.copy_from_slice(&self.get("normal", shape));
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use learner::agent::{Agent, Origin};
 use learner::dreamer::{Loss, Recon};
@@ -13,9 +14,10 @@ use shared::array::{Array, DType};
 use shared::config::{AgentConfig, OptConfig};
 use shared::dist::Draws;
 use shared::dreamer::inputs::Columns;
-use shared::dreamer::to_array;
+use shared::dreamer::{Acting, to_array};
 use shared::env::{FLAGS, Space, Spaces};
 use shared::params::{Create, Init, Params, Tree, load};
+use shared::snapshot::format::{self, SnapshotHeader, SnapshotView};
 
 fn copies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity")
@@ -85,12 +87,12 @@ impl Stored {
 }
 
 impl Draws for Stored {
-    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32> {
-        self.get("gumbel", shape)
+    fn gumbel_in(&mut self, shape: &[usize], out: &mut [f32]) {
+        out.copy_from_slice(&self.get("gumbel", shape));
     }
 
-    fn normal(&mut self, shape: &[usize]) -> Vec<f32> {
-        self.get("normal", shape)
+    fn normal_in(&mut self, shape: &[usize], out: &mut [f32]) {
+        out.copy_from_slice(&self.get("normal", shape));
     }
 }
 
@@ -262,7 +264,7 @@ fn parity_replay_context() {
         let mut report = Report::default();
         let (description, batch) = (&set.description, set.batch(1));
         let act = description.act();
-        let carry = shared::dreamer::Carry::zeros(&description.config, &act, batch["is_first"].shape[0]).unwrap();
+        let carry = learner::dreamer::Carry::zeros(&description.config, &act, batch["is_first"].shape[0]).unwrap();
         let context = learner::dreamer::split(&batch, &carry, &act, description.config.replay_context).unwrap();
         for (name, expected) in set.group("trained_obs/") {
             report.equal(&format!("trained_obs/{name}"), &context.obs[&name].to_f32(), &expected);
@@ -335,17 +337,22 @@ fn parity_policy_calls() {
     on_every_set(|set| {
         let mut report = Report::default();
         let agent = set.agent();
-        let acting = &agent.model().acting;
+        // As an actor does it: over the weights of a snapshot.
+        let header = SnapshotHeader { version: 1, update: 0, published: 0 };
+        let region = Arc::new(format::encode(&header, &agent.policy_params().unwrap()).unwrap());
+        let params = Params::read_only(&[("", &SnapshotView::open(region).unwrap())]).unwrap();
+        let (config, obs, act) = (&set.description.config, set.description.obs(&set.values), set.description.act());
+        let acting = Acting::new(config, &obs, &act, &params).unwrap();
         let batch = set.batch(1);
         let rows = batch["is_first"].shape[0];
-        let mut carry = acting.initial(rows).unwrap();
+        let mut acted = acting.initial(rows);
         for call in [1, 2] {
             // Call k sees step k - 1 of the batch; the first begins an episode.
             let mut obs: Columns = batch.iter().map(|(k, a)| (k.clone(), step(a, call - 1))).collect();
             if call == 1 {
                 obs.insert("is_first".into(), Array::u8(&[rows], &vec![1; rows]));
             }
-            let acted = acting.step(&carry, &obs, &mut set.noise()).unwrap();
+            acting.step(&mut acted, &obs, &mut set.noise()).unwrap();
             let key = format!("policy/{call}");
             report.close(
                 &format!("{key}/deter"),
@@ -360,7 +367,6 @@ fn parity_policy_calls() {
                 let tolerance = if space.is_discrete() { 0.0 } else { 5e-6 };
                 report.close(&format!("{key}/action/{name}"), &acted.actions[&name].to_f32(), expected, tolerance, 0.0);
             }
-            carry = acted.carry;
         }
         report.finish(6);
     });

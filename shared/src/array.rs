@@ -93,12 +93,23 @@ impl Array {
 
     /// Elements of any type as floats.
     pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.elements());
+        self.to_f32_in(&mut out);
+        out
+    }
+
+    /// [`Array::to_f32`] into a buffer, to be used again.
+    pub fn to_f32_in(&self, out: &mut Vec<f32>) {
+        fn number<const N: usize>(bytes: &[u8], out: &mut Vec<f32>, number: impl Fn([u8; N]) -> f32) {
+            out.extend(bytes.as_chunks::<N>().0.iter().map(|bytes| number(*bytes)));
+        }
+        out.clear();
         match self.dtype {
-            DType::U8 => self.bytes.iter().map(|&x| x as f32).collect(),
-            DType::I32 => self.values::<i32>().into_iter().map(|x| x as f32).collect(),
-            DType::U64 => self.values::<u64>().into_iter().map(|x| x as f32).collect(),
-            DType::F16 => self.values::<f16>().into_iter().map(f16::to_f32).collect(),
-            DType::F32 => self.values(),
+            DType::U8 => number(&self.bytes, out, |[byte]| byte as f32),
+            DType::I32 => number(&self.bytes, out, |bytes| i32::from_le_bytes(bytes) as f32),
+            DType::U64 => number(&self.bytes, out, |bytes| u64::from_le_bytes(bytes) as f32),
+            DType::F16 => number(&self.bytes, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            DType::F32 => number(&self.bytes, out, f32::from_le_bytes),
         }
     }
 

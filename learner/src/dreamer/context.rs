@@ -1,12 +1,35 @@
 //! Replay context: where each row of a batch takes its first state and previous actions from (official `agent.py`,
 //! _apply_replay_context).
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use shared::array::Array;
+use shared::config::AgentConfig;
+use shared::dreamer::State;
 use shared::dreamer::inputs::{Columns, column};
-use shared::dreamer::{Carry, State};
-use shared::env::Spaces;
+use shared::env::{Space, Spaces};
 use shared::experience::{DETER, STOCH};
+
+/// What a row of a batch goes on from: state and action of the last step of the batch before.
+#[derive(Clone, Debug)]
+pub struct Carry {
+    /// State of the dynamics.
+    pub state: State,
+    /// Last action by key, [B, …].
+    pub action: Columns,
+}
+
+impl Carry {
+    /// Before the first batch of `rows` rows.
+    pub fn zeros(config: &AgentConfig, act: &Spaces, rows: usize) -> Result<Self> {
+        let rssm = &config.dynamics.rssm;
+        let zeros = |shape: Vec<usize>| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu);
+        let state =
+            State { deter: zeros(vec![rows, rssm.deter])?, stoch: zeros(vec![rows, rssm.stoch, rssm.classes])? };
+        let blank =
+            |(k, s): (&String, &Space)| (k.clone(), Array::zeros(s.dtype, &[&[rows], s.shape.as_slice()].concat()));
+        Ok(Self { state, action: act.iter().map(blank).collect() })
+    }
+}
 
 /// What a training step runs on.
 pub struct Context {

@@ -11,7 +11,7 @@ mod normalize;
 mod returns;
 
 pub(crate) use context::last_actions;
-pub use context::{Context, split};
+pub use context::{Carry, Context, split};
 pub use decoder::{Decoder, Latent, Recon};
 pub use heads::{Binary, Value};
 pub use losses::{Loss, Metrics, Normalizers, Outputs, Step};

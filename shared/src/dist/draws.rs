@@ -9,10 +9,24 @@ use crate::kernels::math::ln;
 
 /// A source of noise. Shapes are whole tensors' shapes.
 pub trait Draws {
+    /// Standard Gumbel noise, into as many numbers as the shape has.
+    fn gumbel_in(&mut self, shape: &[usize], out: &mut [f32]);
+    /// Standard normal noise, likewise.
+    fn normal_in(&mut self, shape: &[usize], out: &mut [f32]);
+
     /// Standard Gumbel noise.
-    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32>;
+    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32> {
+        let mut draws = vec![0.0; shape.iter().product()];
+        self.gumbel_in(shape, &mut draws);
+        draws
+    }
+
     /// Standard normal noise.
-    fn normal(&mut self, shape: &[usize]) -> Vec<f32>;
+    fn normal(&mut self, shape: &[usize]) -> Vec<f32> {
+        let mut draws = vec![0.0; shape.iter().product()];
+        self.normal_in(shape, &mut draws);
+        draws
+    }
 }
 
 /// Noise from a seeded generator whose state can be saved.
@@ -29,21 +43,19 @@ impl Seeded {
 }
 
 impl Draws for Seeded {
-    fn gumbel(&mut self, shape: &[usize]) -> Vec<f32> {
-        let mut draws = vec![0.0; shape.iter().product()];
-        for pair in draws.chunks_mut(2) {
+    fn gumbel_in(&mut self, _: &[usize], out: &mut [f32]) {
+        for pair in out.chunks_mut(2) {
             let bits = self.rng.next_u64();
             // 23 bits each, so that half a step more is exact, and strictly between 0 and 1.
             let uniform = |bits: u64| ((bits & 0x7f_ffff) as f32 + 0.5) / (1 << 23) as f32;
             pair[0] = uniform(bits >> 40);
             pair.iter_mut().skip(1).for_each(|x| *x = uniform(bits >> 16));
         }
-        to_gumbel(&mut draws);
-        draws
+        to_gumbel(out);
     }
 
-    fn normal(&mut self, shape: &[usize]) -> Vec<f32> {
-        Distribution::<f32>::sample_iter(StandardNormal, &mut self.rng).take(shape.iter().product()).collect()
+    fn normal_in(&mut self, _: &[usize], out: &mut [f32]) {
+        out.iter_mut().for_each(|x| *x = StandardNormal.sample(&mut self.rng));
     }
 }
 

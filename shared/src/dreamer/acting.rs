@@ -1,49 +1,28 @@
-//! The one step an actor takes: carry in, carry out.
+//! The one step an actor takes: from observations and what the last step left to actions and what the next one needs.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use super::encoder::Encoder;
+use super::in_place::{Buffers, InPlace};
 use super::inputs::{self, Columns};
 use super::policy::Policy;
 use super::rssm::{Rssm, State};
-use crate::array::Array;
+use crate::array::{Array, DType};
 use crate::config::AgentConfig;
 use crate::dist::Draws;
 use crate::env::{Space, Spaces};
 use crate::kernels::{no_grad, read};
 use crate::params::{ParamError, Scope, Source};
 
-/// Recurrent state between two steps of N environments.
-#[derive(Clone, Debug)]
-pub struct Carry {
-    /// State of the dynamics.
-    pub state: State,
-    /// Last sampled action by key, [N, …].
-    pub action: Columns,
-}
-
-impl Carry {
-    /// The state before the first step of `n` environments.
-    pub fn zeros(config: &AgentConfig, act: &Spaces, n: usize) -> candle_core::Result<Self> {
-        let rssm = &config.dynamics.rssm;
-        let zeros = |shape: Vec<usize>| Tensor::zeros(shape, DType::F32, &Device::Cpu);
-        let state = State { deter: zeros(vec![n, rssm.deter])?, stoch: zeros(vec![n, rssm.stoch, rssm.classes])? };
-        let blank =
-            |(k, s): (&String, &Space)| (k.clone(), Array::zeros(s.dtype, &[&[n], s.shape.as_slice()].concat()));
-        Ok(Self { state, action: act.iter().map(blank).collect() })
-    }
-}
-
-/// What one step of acting gave.
+/// What the last step of N environments gave, and what the next one starts from.
 pub struct Acted {
-    /// State for the next step.
-    pub carry: Carry,
     /// Sampled (unclipped) actions by key, [N, …], in the action space's type.
     pub actions: Columns,
-    /// Recurrent state to store in replay, [N, deter].
+    /// Recurrent state, [N, deter]: also stored in replay.
     pub deter: Array,
-    /// Posterior sample to store in replay, [N, stoch, classes].
+    /// Posterior sample, [N, stoch, classes]: also stored in replay.
     pub stoch: Array,
+    buffers: Buffers,
 }
 
 /// Encoder, RSSM and policy over one source of weights.
@@ -56,6 +35,7 @@ pub struct Acting {
     pub rssm: Rssm,
     /// Actions from features.
     pub policy: Policy,
+    in_place: Option<InPlace>,
 }
 
 impl Acting {
@@ -69,32 +49,85 @@ impl Acting {
         let rssm = Rssm::new(&root.sub("dyn"), rssm_config, precision, actions, encoder.width())?;
         let features = rssm_config.deter + rssm_config.stoch * rssm_config.classes;
         let policy = Policy::new(&root.sub("pol"), &config.policy, precision, features, act)?;
-        Ok(Self { config: config.clone(), act: act.clone(), encoder, rssm, policy })
+        let in_place = InPlace::new(&encoder, &rssm, &policy, act);
+        Ok(Self { config: config.clone(), act: act.clone(), encoder, rssm, policy, in_place })
     }
 
-    /// The state before the first step of `n` environments.
-    pub fn initial(&self, n: usize) -> Result<Carry, ParamError> {
-        Ok(Carry::zeros(&self.config, &self.act, n)?)
+    /// Before the first step of `n` environments.
+    pub fn initial(&self, n: usize) -> Acted {
+        let rssm = &self.config.dynamics.rssm;
+        let blank =
+            |(k, s): (&String, &Space)| (k.clone(), Array::zeros(s.dtype, &[&[n], s.shape.as_slice()].concat()));
+        Acted {
+            actions: self.act.iter().map(blank).collect(),
+            deter: Array::zeros(DType::F32, &[n, rssm.deter]),
+            stoch: Array::zeros(DType::F32, &[n, rssm.stoch, rssm.classes]),
+            buffers: Buffers::default(),
+        }
     }
 
-    /// Observe one step of N environments and choose actions. `obs` is by key, [N, …], with `is_first` among the keys.
-    pub fn step(&self, carry: &Carry, obs: &Columns, draws: &mut dyn Draws) -> Result<Acted, ParamError> {
-        Ok(no_grad(|| self.act(carry, obs, draws))?)
+    /// Observe one step of N environments and choose actions, in place. `obs` is by key, [N, …], with `is_first` among the keys.
+    pub fn step(&self, acted: &mut Acted, obs: &Columns, draws: &mut dyn Draws) -> Result<(), ParamError> {
+        match &self.in_place {
+            Some(network) => step_in_place(network, acted, obs, draws)?,
+            None => no_grad(|| self.step_plainly(acted, obs, draws))?,
+        }
+        Ok(())
     }
 
-    fn act(&self, carry: &Carry, obs: &Columns, draws: &mut dyn Draws) -> candle_core::Result<Acted> {
+    /// With candle's tensors: any weights, every option.
+    fn step_plainly(&self, acted: &mut Acted, obs: &Columns, draws: &mut dyn Draws) -> candle_core::Result<()> {
         let keep = inputs::flag(obs, "is_first", true)?;
         let rows = keep.dim(0)?;
         let tokens = self.encoder.forward(&self.encoder.inputs(obs, rows)?)?;
-        let action = inputs::actions(&self.act, &carry.action, rows)?.broadcast_mul(&keep)?;
-        let (state, _) = self.rssm.observe(&carry.state, &action, &tokens, &keep, draws)?;
-        let actions = self.policy.sample(&self.policy.forward(&state.features()?)?, draws)?;
-        Ok(Acted {
-            deter: to_array(&state.deter)?,
-            stoch: to_array(&state.stoch)?,
-            carry: Carry { state, action: actions.clone() },
-            actions,
-        })
+        let action = inputs::actions(&self.act, &acted.actions, rows)?.broadcast_mul(&keep)?;
+        let before = State { deter: acted.deter.to_tensor()?, stoch: acted.stoch.to_tensor()? };
+        let (state, _) = self.rssm.observe(&before, &action, &tokens, &keep, draws)?;
+        acted.actions = self.policy.sample(&self.policy.forward(&state.features()?)?, draws)?;
+        (acted.deter, acted.stoch) = (to_array(&state.deter)?, to_array(&state.stoch)?);
+        Ok(())
+    }
+}
+
+fn step_in_place(
+    network: &InPlace,
+    acted: &mut Acted,
+    obs: &Columns,
+    draws: &mut dyn Draws,
+) -> candle_core::Result<()> {
+    let Acted { actions, deter, stoch, buffers } = acted;
+    let rows = deter.shape[0];
+    let (wide, all) = (deter.elements() / rows, (deter.elements() + stoch.elements()) / rows);
+    buffers.features.resize(rows * all, 0.0);
+    for (row, features) in buffers.features.chunks_exact_mut(all).enumerate() {
+        let (to_deter, to_stoch) = features.split_at_mut(wide);
+        read_row(deter, row, to_deter);
+        read_row(stoch, row, to_stoch);
+    }
+    network.step(buffers, actions, obs, rows, draws)?;
+    let features = || buffers.features.chunks_exact(all);
+    write(features().flat_map(|row| &row[..wide]), deter);
+    write(features().flat_map(|row| &row[wide..]), stoch);
+    for (key, numbers) in network.action_keys().zip(&buffers.actions) {
+        if let Some(action) = actions.get_mut(key) {
+            write(numbers.iter(), action);
+        }
+    }
+    Ok(())
+}
+
+/// A row of an array of floats.
+fn read_row(array: &Array, row: usize, out: &mut [f32]) {
+    let numbers = array.bytes.as_chunks::<4>().0.chunks_exact(out.len()).nth(row).unwrap_or_default();
+    out.iter_mut().zip(numbers).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes));
+}
+
+/// Numbers into an array that has room for them, in its type: classes or floats.
+fn write<'a>(numbers: impl Iterator<Item = &'a f32>, array: &mut Array) {
+    let bytes = array.bytes.as_chunks_mut::<4>().0.iter_mut().zip(numbers);
+    match array.dtype {
+        DType::I32 => bytes.for_each(|(bytes, x)| *bytes = (*x as i32).to_le_bytes()),
+        _ => bytes.for_each(|(bytes, x)| *bytes = x.to_le_bytes()),
     }
 }
 

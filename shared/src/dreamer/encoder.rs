@@ -13,7 +13,7 @@ use crate::env::{Space, Spaces};
 use crate::kernels::conv_shrink::{self, pooled_stages};
 use crate::kernels::{Precision, max_pool2};
 use crate::nn::{Conv2d, Mlp, Norm, Step, Style};
-use crate::params::{ParamError, Scope};
+use crate::params::{ParamError, Scope, Weight};
 
 /// Observations as the encoder takes them, one row per step.
 pub struct Inputs {
@@ -31,13 +31,32 @@ struct Stage {
     norm: Norm,
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Stage {
-    /// For the fused kernel, if it knows this stage.
-    fn fused(&self, precision: Precision) -> Option<conv_shrink::Stage<'_>> {
+    /// Kernel, bias, scale of the norm and its epsilon, if this is the stage of the official configs: a convolution of stride 1,
+    /// pooled, with RMS norm and SiLU.
+    fn pooled_rms_silu(&self) -> Option<([&Weight; 3], f32)> {
         let ((kernel, bias), (scale, eps)) = (self.conv.weights()?, self.norm.rms_silu()?);
-        (self.pooled && precision == Precision::Float32).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
+        self.pooled.then_some(([kernel, bias, scale], eps))
     }
+
+    /// For the fused kernel, if it knows this stage.
+    #[cfg(target_arch = "x86_64")]
+    fn fused(&self, precision: Precision) -> Option<conv_shrink::Stage<'_>> {
+        let ([kernel, bias, scale], eps) = self.pooled_rms_silu()?;
+        (precision == Precision::Float32).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
+    }
+}
+
+/// Layers and numbers of an encoder that a step of acting over mapped weights is made from.
+pub(super) struct Parts<'a> {
+    pub vectors: &'a [(String, Space)],
+    pub images: &'a [(String, Space)],
+    pub symlog: bool,
+    pub mlp: Option<&'a Mlp>,
+    pub features: &'a BTreeMap<String, Standardize>,
+    pub adapter: Option<&'a Mlp>,
+    /// [`Stage::pooled_rms_silu`] of all.
+    pub stages: Option<Vec<([&'a Weight; 3], f32)>>,
 }
 
 /// From observations to tokens.
@@ -81,6 +100,18 @@ impl Encoder {
         let (stages, image_width) = stages(scope, config, &style, &images)?;
         let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
         Ok(Self { vectors, images, symlog: config.symlog, mlp, features, adapter, stages, width, precision })
+    }
+
+    pub(super) fn parts(&self) -> Parts<'_> {
+        Parts {
+            vectors: &self.vectors,
+            images: &self.images,
+            symlog: self.symlog,
+            mlp: self.mlp.as_ref(),
+            features: &self.features,
+            adapter: self.adapter.as_ref(),
+            stages: self.stages.iter().map(Stage::pooled_rms_silu).collect(),
+        }
     }
 
     /// Numbers per step that the RSSM gets.

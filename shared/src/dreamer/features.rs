@@ -4,7 +4,9 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::array::Array;
 use crate::env::Space;
+use crate::kernels::few_rows::product;
 use crate::kernels::math::{Strides, matmul};
+use crate::kernels::matmul::Matrix;
 use crate::kernels::with_weight;
 use crate::params::{Dist, Init, ParamError, Scope, Weight};
 
@@ -56,6 +58,28 @@ impl Standardize {
         })?;
         let out = with_weight(&self.scale, |scale| self.project(x, scale))?;
         Tensor::from_vec(out, (rows, self.width()), &Device::Cpu)
+    }
+
+    /// Numbers of a row: of all patches.
+    pub(super) fn inputs(&self) -> usize {
+        self.patches * self.features
+    }
+
+    /// The same for one row over mapped weights, `x` [patches * width] to `out`; `x` is used up.
+    pub(super) fn row(&self, x: &mut [f32], out: &mut [f32]) -> Option<()> {
+        let (mean, scale) = (self.mean.mapped()?.values(), self.scale.mapped()?.values());
+        x.chunks_exact_mut(self.features).for_each(|row| row.iter_mut().zip(mean).for_each(|(x, m)| *x -= m));
+        if self.scale.shape().len() == 1 {
+            let row = |(out, x): (&mut [f32], &[f32])| {
+                out.iter_mut().zip(x).zip(scale).for_each(|((out, x), s)| *out = x * s);
+            };
+            out.chunks_exact_mut(self.features).zip(x.chunks_exact(self.features)).for_each(row);
+        } else {
+            let x = Matrix::new(x, self.patches, self.features, self.features);
+            let scale = Matrix::new(scale, self.features, self.outputs, self.outputs);
+            product(x, scale, out, self.outputs, false);
+        }
+        Some(())
     }
 
     fn project(&self, mut x: Vec<f32>, scale: &[f32]) -> Vec<f32> {

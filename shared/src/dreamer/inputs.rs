@@ -33,31 +33,48 @@ pub fn is_vector(space: &Space) -> bool {
     !is_features(space) && space.shape.len() <= 2
 }
 
-/// Entries of `keys` as one row of floats each: discrete ones one-hot, continuous ones squashed by `squish`, concatenated in the
-/// order of `spaces`; [rows, width]. An entry that is all -inf (floats) or -1 (integers) is missing: zeros.
+/// Entries side by side as one row of floats each, [rows, width], into `out`: discrete ones one-hot, continuous ones squashed by
+/// `squish`, in the order of `spaces`. An entry that is all -inf (floats) or -1 (integers) is missing: zeros. Returns the width.
+/// `column` is a buffer.
+pub(super) fn flatten<'a>(
+    spaces: impl Iterator<Item = (&'a str, &'a Space)> + Clone,
+    columns: &Columns,
+    rows: usize,
+    squish: impl Fn(f32) -> f32,
+    column: &mut Vec<f32>,
+    out: &mut Vec<f32>,
+) -> Result<usize> {
+    let width = spaces.clone().map(|(_, space)| space.width()).sum();
+    out.clear();
+    out.resize(rows * width, 0.0);
+    let mut first = 0;
+    for (key, space) in spaces {
+        self::column(columns, key)?.to_f32_in(column);
+        let elements = space.elements();
+        if column.len() != rows * elements {
+            candle_core::bail!("column `{key}` holds {} numbers, not {rows} x {elements}", column.len());
+        }
+        for (entry, out) in column.chunks_exact(elements.max(1)).zip(out.chunks_exact_mut(width)) {
+            fill(entry, space, &mut out[first..first + space.width()], &squish);
+        }
+        first += space.width();
+    }
+    Ok(width)
+}
+
+/// [`flatten`] as a tensor.
 pub fn concat(
     spaces: &[(&str, &Space)],
     columns: &Columns,
     rows: usize,
     squish: impl Fn(f32) -> f32,
 ) -> Result<Tensor> {
-    let width: usize = spaces.iter().map(|(_, s)| s.width()).sum();
-    let mut out = vec![0.0f32; rows * width];
-    let mut start = 0;
-    for (key, space) in spaces {
-        let values = column(columns, key)?.to_f32();
-        let elements = space.elements();
-        if values.len() != rows * elements {
-            candle_core::bail!("column `{key}` holds {} numbers, not {rows} x {elements}", values.len());
-        }
-        for (entry, out) in values.chunks_exact(elements.max(1)).zip(out.chunks_exact_mut(width)) {
-            fill(entry, space, &mut out[start..start + space.width()], &squish);
-        }
-        start += space.width();
-    }
+    let mut out = vec![];
+    let width = flatten(spaces.iter().copied(), columns, rows, squish, &mut vec![], &mut out)?;
     Tensor::from_vec(out, (rows, width), &Device::Cpu)
 }
 
+/// One entry as floats, into `out` [width of the space], which holds zeros.
 fn fill(entry: &[f32], space: &Space, out: &mut [f32], squish: &impl Fn(f32) -> f32) {
     let Some(classes) = space.classes else {
         if !entry.iter().all(|&x| x == f32::NEG_INFINITY) {
@@ -85,7 +102,7 @@ pub fn actions(spaces: &Spaces, columns: &Columns, rows: usize) -> Result<Tensor
 }
 
 /// Magnitudes above 1 to 1.
-fn shrink(x: f32) -> f32 {
+pub(super) fn shrink(x: f32) -> f32 {
     x / x.abs().max(1.0)
 }
 

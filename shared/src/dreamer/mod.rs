@@ -4,13 +4,14 @@ mod acting;
 mod core;
 mod encoder;
 mod features;
+mod in_place;
 pub mod inputs;
 mod policy;
 mod rollout;
 mod rssm;
 mod scan;
 
-pub use acting::{Acted, Acting, Carry, to_array};
+pub use acting::{Acted, Acting, to_array};
 pub use encoder::{Encoder, Inputs};
 pub use features::Standardize;
 pub use policy::{Policy, raw_width};

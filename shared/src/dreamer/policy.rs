@@ -11,7 +11,7 @@ use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::{Space, Spaces};
 use crate::kernels::stack::{Dense, Stack};
-use crate::kernels::{Precision, read};
+use crate::kernels::{Precision, argmax, read};
 use crate::nn::{Linear, Mlp, Style};
 use crate::params::{ParamError, Scope};
 
@@ -28,6 +28,15 @@ pub struct Policy {
 enum PolicyHead {
     Categorical(Linear),
     Normal { mean: Linear, stddev: Linear },
+}
+
+impl PolicyHead {
+    fn layers(&self) -> Vec<&Linear> {
+        match self {
+            PolicyHead::Categorical(logits) => vec![logits],
+            PolicyHead::Normal { mean, stddev } => vec![mean, stddev],
+        }
+    }
 }
 
 impl Policy {
@@ -77,22 +86,21 @@ impl Policy {
         let mut actions = Columns::new();
         for (key, (space, _)) in &self.heads {
             let rows = raw[key].dim(0)?;
-            let shape = [&[rows], space.shape.as_slice()].concat();
-            let action = read(&raw[key], |raw| match space.classes {
-                Some(classes) => categorical(raw, classes, &shape, draws),
-                None => self.normal(raw, space.elements(), &shape, draws),
+            let mut noise = vec![0.0; rows * space.width()];
+            draw(space, rows, &mut vec![], &mut noise, draws);
+            let mut values = vec![];
+            read(&raw[key], |raw| {
+                let rows = raw.chunks_exact(raw_width(space)).zip(noise.chunks_exact(space.width()));
+                rows.for_each(|(raw, noise)| sample_row(space, (self.bounds, self.precision), raw, noise, &mut values));
             })?;
-            actions.insert(key.clone(), action);
+            actions.insert(key.clone(), action_array(space, rows, &values));
         }
         Ok(actions)
     }
 
     /// All layers, forward only, for raw outputs of all keys side by side; none if norm and activation are not RMS and SiLU.
     pub(super) fn stack(&self) -> Result<Option<Stack>> {
-        let layers = self.heads.values().flat_map(|(_, head)| match head {
-            PolicyHead::Categorical(logits) => vec![logits],
-            PolicyHead::Normal { mean, stddev } => vec![mean, stddev],
-        });
+        let layers = self.parts().heads.into_iter().flat_map(|(.., layers)| layers);
         let heads = Dense::joined(&layers.map(Linear::dense).collect::<Result<Vec<_>>>()?)?;
         Ok(self.mlp.stack()?.map(|stack| stack.then(heads)))
     }
@@ -102,19 +110,16 @@ impl Policy {
         self.heads.iter().map(|(key, (space, _))| (key, space))
     }
 
-    fn normal(&self, raw: &[f32], dims: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {
-        let noise = draws.normal(shape);
-        let sample = |(raw, noise): (&[f32], &[f32])| -> Vec<f32> {
-            let one = |i: usize| {
-                let (mean, std) = self.bounds.mean_std(raw[i], raw[dims + i]);
-                mean + std * noise[i]
-            };
-            (0..dims).map(one).collect()
-        };
-        let mut values: Vec<f32> = raw.chunks_exact(2 * dims).zip(noise.chunks_exact(dims)).flat_map(sample).collect();
-        self.precision.round(&mut values);
-        Array::f32(shape, &values)
+    pub(super) fn parts(&self) -> Parts<'_> {
+        Parts { mlp: &self.mlp, heads: self.heads.iter().map(|(k, (s, h))| (k.as_str(), s, h.layers())).collect() }
     }
+}
+
+/// Layers of a policy that a step of acting over mapped weights is made from.
+pub(super) struct Parts<'a> {
+    pub mlp: &'a Mlp,
+    /// By action key: the layer of logits, or those of means and deviations.
+    pub heads: Vec<(&'a str, &'a Space, Vec<&'a Linear>)>,
 }
 
 /// Raw outputs of an action key: logits, or [means | deviations].
@@ -122,10 +127,49 @@ pub fn raw_width(space: &Space) -> usize {
     if space.is_discrete() { space.width() } else { 2 * space.elements() }
 }
 
-fn categorical(logits: &[f32], classes: usize, shape: &[usize], draws: &mut dyn Draws) -> Array {
-    let noise = draws.gumbel(&[shape, &[classes]].concat());
-    let pick =
-        |(logits, noise): (&[f32], &[f32])| crate::kernels::argmax(logits.iter().zip(noise).map(|(l, n)| l + n)) as i32;
-    let values: Vec<i32> = logits.chunks_exact(classes).zip(noise.chunks_exact(classes)).map(pick).collect();
-    Array::i32(shape, &values)
+/// Noise for [`sample_row`] of `rows` rows, into `out` [rows, width of the space]. `shape` is a buffer.
+pub(super) fn draw(space: &Space, rows: usize, shape: &mut Vec<usize>, out: &mut [f32], draws: &mut dyn Draws) {
+    shape.clear();
+    shape.push(rows);
+    shape.extend(&space.shape);
+    match space.classes {
+        Some(classes) => {
+            shape.push(classes);
+            draws.gumbel_in(shape, out);
+        }
+        None => draws.normal_in(shape, out),
+    }
+}
+
+/// A sampled action, added to `out` as numbers, from a row of raw outputs and noise [width of the space].
+pub(super) fn sample_row(
+    space: &Space,
+    (bounds, precision): (Bounded, Precision),
+    raw: &[f32],
+    noise: &[f32],
+    out: &mut Vec<f32>,
+) {
+    match space.classes {
+        Some(classes) => {
+            let elements = raw.chunks_exact(classes).zip(noise.chunks_exact(classes));
+            out.extend(elements.map(|(l, n)| argmax(l.iter().zip(n).map(|(l, n)| l + n)) as f32));
+        }
+        None => {
+            let (first, (means, deviations)) = (out.len(), raw.split_at(noise.len()));
+            out.extend(means.iter().zip(deviations).zip(noise).map(|((m, s), n)| {
+                let (mean, std) = bounds.mean_std(*m, *s);
+                mean + std * n
+            }));
+            precision.round(&mut out[first..]);
+        }
+    }
+}
+
+/// Sampled numbers as an array [rows, …] in the space's type.
+fn action_array(space: &Space, rows: usize, values: &[f32]) -> Array {
+    let shape = [&[rows], space.shape.as_slice()].concat();
+    match space.is_discrete() {
+        true => Array::i32(&shape, &values.iter().map(|x| *x as i32).collect::<Vec<_>>()),
+        false => Array::f32(&shape, values),
+    }
 }

@@ -3,13 +3,13 @@
 use candle_core::Result;
 
 use super::core::{Core, CoreInput, CoreScratch, CoreStep};
-use super::policy::{Policy, raw_width};
+use super::policy::{Policy, draw, raw_width, sample_row};
 use super::rssm::Rssm;
 use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::Space;
 use crate::kernels::stack::{Saved, Stack, StackScratch};
-use crate::kernels::{Precision, argmax, one_hot_rows};
+use crate::kernels::{Precision, one_hot_rows};
 
 /// The dynamics with copied weights.
 pub struct PackedRssm {
@@ -121,41 +121,21 @@ impl PackedPolicy {
             for (((_, space), noise), actions) in self.spaces.iter().zip(noise).zip(actions.iter_mut()) {
                 let raw = &raw[column..][..raw_width(space)];
                 let noise = &noise[row * space.width()..][..space.width()];
-                self.sample_row(space, raw, noise, actions);
+                sample_row(space, (self.bounds, self.precision), raw, noise, actions);
                 column += raw.len();
             }
         }
         saved.placed(place)
     }
 
-    fn sample_row(&self, space: &Space, raw: &[f32], noise: &[f32], actions: &mut Vec<f32>) {
-        match space.classes {
-            Some(classes) => {
-                let elements = raw.chunks_exact(classes).zip(noise.chunks_exact(classes));
-                actions.extend(elements.map(|(l, n)| argmax(l.iter().zip(n).map(|(l, n)| l + n)) as f32));
-            }
-            None => {
-                let (means, deviations) = raw.split_at(noise.len());
-                let first = actions.len();
-                actions.extend(means.iter().zip(deviations).zip(noise).map(|((m, s), n)| {
-                    let (mean, std) = self.bounds.mean_std(*m, *s);
-                    mean + std * n
-                }));
-                self.precision.round(&mut actions[first..]);
-            }
-        }
-    }
-
     /// Noise for [`PackedPolicy::sample`].
     pub fn noise(&self, rows: usize, draws: &mut dyn Draws) -> Vec<Vec<f32>> {
-        let draw = |(_, space): &(String, Space)| {
-            let shape = [&[rows], space.shape.as_slice()].concat();
-            match space.classes {
-                Some(classes) => draws.gumbel(&[shape.as_slice(), &[classes]].concat()),
-                None => draws.normal(&shape),
-            }
+        let noise = |(_, space): &(String, Space)| {
+            let mut noise = vec![0.0; rows * space.width()];
+            draw(space, rows, &mut vec![], &mut noise, draws);
+            noise
         };
-        self.spaces.iter().map(draw).collect()
+        self.spaces.iter().map(noise).collect()
     }
 
     /// Action keys and their spaces, in the order of [`PackedPolicy::sample`]'s actions.

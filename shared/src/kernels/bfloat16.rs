@@ -165,8 +165,8 @@ mod avx512 {
     use std::sync::LazyLock;
 
     use super::{LANES, Left, Pair, Right};
-    use crate::kernels::packed::tiles;
     use crate::kernels::processor;
+    use crate::kernels::tile::tiles;
 
     /// Pairs of rows of the right operand taken at a time: as much of a panel as the first cache holds.
     const DEPTH: usize = 64;

@@ -11,9 +11,11 @@ mod conv;
 pub mod conv_grow;
 #[cfg(target_arch = "x86_64")]
 mod conv_lanes;
+pub(crate) mod conv_planes;
 #[cfg(target_arch = "x86_64")]
 pub mod conv_shrink;
 pub(crate) mod factor;
+pub(crate) mod few_rows;
 pub mod gelu;
 mod gru;
 mod image_loss;
@@ -33,6 +35,8 @@ mod row_loss;
 pub mod stack;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 pub use block_linear::block_linear;
 pub use conv::conv2d;

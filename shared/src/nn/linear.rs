@@ -37,6 +37,11 @@ impl Linear {
 }
 
 impl Linear {
+    /// Kernel and bias.
+    pub fn weights(&self) -> (&Weight, &Weight) {
+        (&self.kernel, &self.bias)
+    }
+
     /// The map alone, forward only.
     pub fn dense(&self) -> Result<Dense> {
         Dense::new(&self.kernel, &self.bias, None, self.precision)

@@ -56,6 +56,11 @@ impl Mlp {
         self.width
     }
 
+    /// Linear maps, each with the norm and activation after it.
+    pub fn layers(&self) -> &[(Linear, Norm)] {
+        &self.layers
+    }
+
     /// [.., inputs] -> [.., width].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.layers.iter().try_fold(x.clone(), |x, (linear, norm)| norm.forward(&linear.forward(&x)?))

@@ -62,6 +62,14 @@ impl Weight {
         }
     }
 
+    /// The slice, if that is what the parameter is.
+    pub fn mapped(&self) -> Option<&Mapped> {
+        match self {
+            Weight::Var(_) => None,
+            Weight::Mapped(mapped) => Some(mapped),
+        }
+    }
+
     /// Run `read` over the values, row-major: in place on the CPU, over a copy elsewhere. The variable must not be written
     /// meanwhile.
     pub fn with_values<R>(&self, read: impl FnOnce(&[f32]) -> R) -> candle_core::Result<R> {

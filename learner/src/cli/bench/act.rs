@@ -37,14 +37,13 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let acting = Acting::new(&config, &obs, &act, &Params::read_only(&[("", &view)])?)?;
     let mut draws = Seeded::new(0);
     let columns = noise(&[args.batch], [&obs, &Spaces::new()], &mut draws);
-    let mut carry = acting.initial(args.batch)?;
-    let (wall, cpu) = time(args.steps / 10, args.steps, || {
-        carry = acting.step(&carry, &columns, &mut draws)?.carry;
-        Ok::<_, RunError>(())
-    })?;
+    let mut acted = acting.initial(args.batch);
+    let (wall, cpu) = time(args.steps / 10, args.steps, || acting.step(&mut acted, &columns, &mut draws))?;
     let (case, batch) = (case.name(), args.batch);
     match json {
-        true => println!(r#"{{"case": "{case}", "batch": {batch}, "wall_s": {wall:.9}, "cpu_s": {cpu:.9}, "threads": 1}}"#),
+        true => {
+            println!(r#"{{"case": "{case}", "batch": {batch}, "wall_s": {wall:.9}, "cpu_s": {cpu:.9}, "threads": 1}}"#)
+        }
         false => println!("{case}: {:.3} ms a step of acting with {batch} environments", 1e3 * wall),
     }
     Ok(())
