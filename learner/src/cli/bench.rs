@@ -1,7 +1,9 @@
 //! `lucid bench`: how long the parts of Lucid take on this machine.
 
 mod act;
+mod publish;
 mod train;
+mod vit;
 
 use std::path::Path;
 use std::process::Command;
@@ -27,6 +29,10 @@ pub enum Args {
     Train(train::Args),
     /// One step of acting: observations to actions, over the weights of a snapshot.
     Act(act::Args),
+    /// A snapshot of the policy: publishing it and taking it.
+    Publish(publish::Args),
+    /// The frozen encoder: frames to features.
+    Vit(vit::Args),
 }
 
 /// What every benchmark of a model takes.
@@ -99,6 +105,8 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     match args {
         Args::Train(args) => train::run(args),
         Args::Act(args) => act::run(args),
+        Args::Publish(args) => publish::run(args),
+        Args::Vit(args) => vit::run(args),
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::array::Array;
 use crate::env::Space;
-use crate::kernels::few_rows::product;
+use crate::kernels::product::product;
 use crate::kernels::math::{Strides, matmul};
 use crate::kernels::matmul::Matrix;
 use crate::kernels::with_weight;

@@ -13,7 +13,7 @@ use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::{Space, Spaces};
 use crate::kernels::conv_planes::{self, Stage};
-use crate::kernels::few_rows::product;
+use crate::kernels::product::product;
 use crate::kernels::math::symlog;
 use crate::kernels::matmul::Matrix;
 use crate::kernels::{Precision, gru_step, one_hot_rows, rms_silu_to};

@@ -15,7 +15,7 @@ pub(crate) mod conv_planes;
 #[cfg(target_arch = "x86_64")]
 pub mod conv_shrink;
 pub(crate) mod factor;
-pub(crate) mod few_rows;
+pub(crate) mod product;
 pub mod gelu;
 mod gru;
 mod image_loss;

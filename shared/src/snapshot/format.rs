@@ -70,6 +70,12 @@ pub enum FormatError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A value that no policy should act with.
+    #[error("`{path}` has a value that is not finite")]
+    NotFinite {
+        /// Path of the parameter.
+        path: String,
+    },
     /// A parameter's values cannot be read.
     #[error("snapshot of `{path}`: {message}")]
     Values {
@@ -124,59 +130,57 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    fn write(&self, header: &SnapshotHeader, out: &mut [u8]) -> Result<(), FormatError> {
-        if out.len() != self.length {
-            return Err(FormatError::Length { found: out.len(), wanted: self.length as u64 });
-        }
-        let mut end = HEADER + self.table.len();
-        out[HEADER..end].copy_from_slice(&self.table);
+    /// Everything but the header, which is zeros.
+    fn write(&self) -> Result<Vec<u8>, FormatError> {
+        let mut out = Vec::with_capacity(self.length);
+        out.resize(HEADER, 0);
+        out.extend_from_slice(&self.table);
         for (path, weight, at) in &self.params {
-            out[end..*at].fill(0);
-            let copy = |values: &[f32]| {
-                let bytes: &[u8] = bytemuck::cast_slice(values);
-                out[*at..at + bytes.len()].copy_from_slice(bytes);
-                at + bytes.len()
-            };
-            let values = |e: candle_core::Error| FormatError::Values { path: path.to_string(), message: e.to_string() };
-            end = weight.with_values(copy).map_err(values)?;
+            out.resize(*at, 0);
+            let copied = weight.with_values(|values| out.extend_from_slice(bytemuck::cast_slice(values)));
+            copied.map_err(|e| FormatError::Values { path: path.to_string(), message: e.to_string() })?;
         }
-        out[end..].fill(0);
-        self.write_header(header, out);
-        Ok(())
+        out.resize(self.length, 0);
+        Ok(out)
+    }
+}
+
+/// A copy of parameters, laid out as a snapshot that lacks its header.
+pub struct Draft {
+    bytes: Vec<u8>,
+    tensors: u32,
+    table: u64,
+    fingerprint: u64,
+}
+
+impl Draft {
+    /// Copies the values. The order of the parameters does not matter.
+    pub fn new(params: &[(String, Weight)]) -> Result<Self, FormatError> {
+        let plan = Plan::new(params)?;
+        let fingerprint = layout_hash(plan.params.iter().map(|(path, weight, _)| (*path, weight.shape())));
+        let (tensors, table) = (plan.params.len() as u32, plan.table.len() as u64);
+        Ok(Self { bytes: plan.write()?, tensors, table, fingerprint })
     }
 
-    fn write_header(&self, header: &SnapshotHeader, out: &mut [u8]) {
-        let fingerprint = layout_hash(self.params.iter().map(|(path, weight, _)| (*path, weight.shape())));
-        let (head, body) = out.split_at_mut(HEADER);
-        head.fill(0);
+    /// The snapshot as plain bytes.
+    pub fn seal(mut self, header: &SnapshotHeader) -> Vec<u8> {
+        let length = self.bytes.len() as u64;
+        let (head, body) = self.bytes.split_at_mut(HEADER);
         head[..8].copy_from_slice(MAGIC);
         head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-        head[12..16].copy_from_slice(&(self.params.len() as u32).to_le_bytes());
-        let (length, table) = (self.length as u64, self.table.len() as u64);
-        let words = [fingerprint, header.version, header.update, header.published, length, table, xxh3_64(body)];
+        head[12..16].copy_from_slice(&self.tensors.to_le_bytes());
+        let SnapshotHeader { version, update, published } = *header;
+        let words = [self.fingerprint, version, update, published, length, self.table, xxh3_64(body)];
         head[16..72].copy_from_slice(bytemuck::cast_slice(&words));
         let sum = xxh3_64(&head[..HEADER - 8]);
         head[HEADER - 8..].copy_from_slice(&sum.to_le_bytes());
+        self.bytes
     }
-}
-
-/// Bytes that [`encode_into`] will fill for these parameters.
-pub fn encoded_len(params: &[(String, Weight)]) -> Result<usize, FormatError> {
-    Ok(Plan::new(params)?.length)
-}
-
-/// Write a snapshot into a buffer of exactly [`encoded_len`] bytes, shared memory for example; every byte is written. The
-/// order of the parameters does not matter.
-pub fn encode_into(header: &SnapshotHeader, params: &[(String, Weight)], out: &mut [u8]) -> Result<(), FormatError> {
-    Plan::new(params)?.write(header, out)
 }
 
 /// A snapshot as plain bytes.
 pub fn encode(header: &SnapshotHeader, params: &[(String, Weight)]) -> Result<Vec<u8>, FormatError> {
-    let plan = Plan::new(params)?;
-    let mut out = vec![0; plan.length];
-    plan.write(header, &mut out)?;
-    Ok(out)
+    Ok(Draft::new(params)?.seal(header))
 }
 
 /// A verified snapshot; tensors are views into its region.
@@ -342,18 +346,6 @@ impl<'a> Table<'a> {
     fn check(&self, holds: bool, what: &'static str) -> Result<(), FormatError> {
         check(holds, self.index, what)
     }
-}
-
-/// Path of the first parameter with a value that is not finite.
-pub fn first_non_finite(params: &[(String, Weight)]) -> Result<Option<String>, FormatError> {
-    for (path, weight) in params {
-        let finite = weight.with_values(|values| values.iter().all(|x| x.is_finite()));
-        let values = |e: candle_core::Error| FormatError::Values { path: path.clone(), message: e.to_string() };
-        if !finite.map_err(values)? {
-            return Ok(Some(path.clone()));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -26,10 +26,13 @@ pub struct PolicySnapshot {
 }
 
 impl PolicySnapshot {
-    /// Copy encoded bytes into fresh shared memory and verify them there.
+    /// Copy encoded bytes into fresh shared memory and verify them there; all values must be finite.
     pub fn publish(encoded: &[u8]) -> Result<Self, FormatError> {
         let region = IpcSharedMemory::from_bytes(encoded);
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
+        if let Some((path, _)) = view.iter().find(|(_, tensor)| !tensor.values().iter().all(|x| x.is_finite())) {
+            return Err(FormatError::NotFinite { path: path.into() });
+        }
         Ok(Self {
             version: view.version(),
             update: view.update(),
