@@ -74,6 +74,12 @@ pub enum RunError {
         /// After which update.
         update: u64,
     },
+    /// A measurement that did not come about.
+    #[error("{message}")]
+    Bench {
+        /// Of what, and why.
+        message: String,
+    },
     /// Three bad updates in a row.
     #[error("{count} updates in a row were not finite, the last at update {update}: {what}")]
     #[diagnostic(help("their batches are in {}; a lower agent.opt.lr often helps", folder.display()))]

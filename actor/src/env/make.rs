@@ -6,12 +6,22 @@ use shared::env::{Space, Spaces};
 use super::cartpole::CartpoleSwingup;
 use super::catch::Catch;
 use super::dummy::Dummy;
+use super::slow::{Slow, Slowed};
 use super::tmaze::TMaze;
 use super::wrappers::{ActionRepeat, Checked, ClipAction, NormalizeAction, Resize, TimeLimit};
 use super::{Env, EnvError, Observe};
 
 /// Names of the native tasks.
-pub const TASKS: [&str; 6] = ["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed"];
+pub const TASKS: [&str; 8] = [
+    "catch",
+    "cartpole_swingup",
+    "tmaze",
+    "dummy",
+    "dummy_cont",
+    "dummy_mixed",
+    "dummy_sleep",
+    "dummy_compute",
+];
 
 /// Steps of a dummy episode.
 const DUMMY_LENGTH: usize = 100;
@@ -37,12 +47,15 @@ fn native(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
         let actions = actions.iter().map(|(key, space)| (key.to_string(), space.clone())).collect();
         Dummy::new(&config.task, dummy_observations(observe, config.size), actions, DUMMY_LENGTH, seed)
     };
+    let discrete = [("action", Space::discrete(&[], 5))];
     Ok(match config.task.as_str() {
         "catch" => Box::new(Catch::new(observe, config.size, seed)),
         "cartpole_swingup" => Box::new(CartpoleSwingup::new(observe, config.size, seed)),
         "tmaze" if config.observe != "vector" => return Err(vectors_only(config)),
         "tmaze" => Box::new(TMaze::new(seed)),
-        "dummy" => Box::new(dummy(&[("action", Space::discrete(&[], 5))])),
+        "dummy" => Box::new(dummy(&discrete)),
+        "dummy_sleep" => Box::new(Slowed::new(Box::new(dummy(&discrete)), Slow::Sleep)),
+        "dummy_compute" => Box::new(Slowed::new(Box::new(dummy(&discrete)), Slow::Compute)),
         "dummy_cont" => Box::new(dummy(&[("action", Space::bounded(&[6], -1.0, 1.0))])),
         "dummy_mixed" => {
             Box::new(dummy(&[("keys", Space::discrete(&[2], 3)), ("arm", Space::bounded(&[3], 0.0, 10.0))]))

@@ -9,6 +9,7 @@ mod error;
 mod make;
 mod observe;
 mod outcome;
+mod slow;
 pub mod tmaze;
 pub mod wrappers;
 

@@ -2,6 +2,7 @@
 
 mod act;
 mod publish;
+mod scale;
 mod train;
 mod vit;
 
@@ -31,6 +32,8 @@ pub enum Args {
     Act(act::Args),
     /// A snapshot of the policy: publishing it and taking it.
     Publish(publish::Args),
+    /// Whole runs with more and more actor processes.
+    Scale(scale::Args),
     /// The frozen encoder: frames to features.
     Vit(vit::Args),
 }
@@ -106,6 +109,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Args::Train(args) => train::run(args),
         Args::Act(args) => act::run(args),
         Args::Publish(args) => publish::run(args),
+        Args::Scale(args) => scale::run(args),
         Args::Vit(args) => vit::run(args),
     }
 }

@@ -70,7 +70,8 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvConfig {
-    /// `catch`, `cartpole_swingup`, `tmaze`, or random data: `dummy`, `dummy_cont`, `dummy_mixed`.
+    /// `catch`, `cartpole_swingup`, `tmaze`, or random data: `dummy`, `dummy_cont`, `dummy_mixed`, `dummy_sleep`,
+    /// `dummy_compute`.
     pub task: String,
     /// What the agent observes: `pixels`, `vector` or `both`.
     pub observe: String,
