@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 
+begin = time.perf_counter()
 parser = argparse.ArgumentParser()
 parser.add_argument('checkout', type=pathlib.Path)
 parser.add_argument('what', nargs='?', choices=['train', 'act'], default='train')
@@ -84,11 +85,14 @@ def batch(obs, act, model, rng):
 
 
 def report(case, step, count, **more):
+  """`first_s`: from the start of this script, the imports, cases before and compilation included, to the end of the first step."""
   wall, cpu = [], []
   warm = max(2, count // 10)
   for i in range(count + warm):
     start, spent = time.perf_counter(), time.process_time()
     step(i)
+    if i == 0:
+      more['first_s'] = round(time.perf_counter() - begin, 3)
     if i >= warm:
       wall.append(time.perf_counter() - start)
       cpu.append(time.process_time() - spent)

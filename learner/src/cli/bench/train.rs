@@ -1,5 +1,7 @@
 //! `lucid bench train`: a training step.
 
+use std::time::Instant;
+
 use shared::array::{Array, DType};
 use shared::config::AgentConfig;
 use shared::dist::Seeded;
@@ -24,17 +26,27 @@ pub struct Args {
 
 /// Measure.
 pub fn run(args: &Args) -> Result<(), RunError> {
+    let (start, mut first) = (Instant::now(), None);
     let Common { case, json, .. } = args.common;
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
     let config = args.common.config()?;
     let mut agent = case.agent(&config)?;
     let batch = batch(&config, case);
-    let (wall, cpu) = time(2, args.steps, || agent.train(&batch).map(drop))?;
+    let (wall, cpu) = time(2, args.steps, || {
+        agent.train(&batch)?;
+        first.get_or_insert_with(|| start.elapsed().as_secs_f64());
+        Ok::<_, RunError>(())
+    })?;
+    let first = first.unwrap_or_default();
     let (case, threads) = (case.name(), rayon::current_num_threads());
     match json {
-        true => println!(r#"{{"case": "{case}", "wall_s": {wall:.6}, "cpu_s": {cpu:.6}, "threads": {threads}}}"#),
-        false => println!("{case}: {wall:.3} s a training step, {cpu:.3} s of CPU, {threads} threads"),
+        true => println!(
+            r#"{{"case": "{case}", "wall_s": {wall:.6}, "cpu_s": {cpu:.6}, "first_s": {first:.3}, "threads": {threads}}}"#
+        ),
+        false => println!(
+            "{case}: {wall:.3} s a training step, {cpu:.3} s of CPU, {threads} threads; the first was done {first:.2} s after the start"
+        ),
     }
     Ok(())
 }
