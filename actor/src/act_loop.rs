@@ -6,7 +6,7 @@ use shared::array::Array;
 use shared::dist::Seeded;
 use shared::dreamer::Acted;
 use shared::env::{FLAGS, Spaces};
-use shared::experience::{DETER, STOCH, UPDATE, VERSION};
+use shared::experience::{DETER, STOCH, UPDATE, VERSION, classes_of};
 
 use crate::env::{Action, Env, Outcome, Step};
 use crate::meter::{Meter, Part};
@@ -48,7 +48,7 @@ impl ActLoop {
         self.next = outcomes.iter().enumerate().map(|(row, o)| action(&actions, row, o.is_last)).collect();
         columns.extend(actions);
         columns.insert(DETER.into(), acted.deter.clone());
-        columns.insert(STOCH.into(), acted.stoch.clone());
+        columns.insert(STOCH.into(), classes_of(&acted.stoch));
         columns.insert(VERSION.into(), Array::u64(&[n], &vec![policy.version; n]));
         columns.insert(UPDATE.into(), Array::u64(&[n], &vec![policy.update; n]));
         Ok(columns)

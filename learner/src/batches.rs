@@ -17,43 +17,58 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The queue between the prefetch thread and the train thread.
 #[derive(Default)]
 pub struct Batches {
-    queue: Mutex<VecDeque<Sampled>>,
+    queue: Mutex<Queue>,
     changed: Condvar,
     closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    ready: VecDeque<Sampled>,
+    /// Whether a batch is being drawn.
+    drawing: bool,
 }
 
 impl Batches {
     /// With batches that were drawn before a checkpoint, but not trained on.
     pub fn new(pending: Vec<Sampled>) -> Self {
-        Self { queue: Mutex::new(pending.into()), ..Self::default() }
+        Self { queue: Mutex::new(Queue { ready: pending.into(), drawing: false }), ..Self::default() }
     }
 
     /// The prefetch thread: draw until closed. In lockstep nothing is drawn ahead: what a batch holds must not depend on time.
     pub fn prefetch(&self, run: &Run) -> Result<(), ReplayError> {
         while !run.config.lockstep() && !self.closed.load(Ordering::Acquire) {
             let mut queue = self.queue.lock();
-            if queue.len() < AHEAD && run.limiter.state().open {
-                // Drawn under the lock, so that a checkpoint sees replay's random state and this queue agree.
-                draw(run, &mut queue)?;
-                self.changed.notify_all();
-            } else {
+            if queue.ready.len() >= AHEAD || !run.limiter.state().open {
                 self.changed.wait_until(&mut queue, Instant::now() + PATIENCE);
+                continue;
             }
+            queue.drawing = true;
+            drop(queue);
+            // The train thread takes what is ready meanwhile.
+            let drawn = draw(run);
+            let mut queue = self.queue.lock();
+            queue.drawing = false;
+            self.changed.notify_all();
+            queue.ready.extend(drawn?);
         }
         Ok(())
     }
 
     /// The next batch; none once closed.
     pub fn take(&self, run: &Run) -> Result<Option<Sampled>, ReplayError> {
+        let start = Instant::now();
         let mut queue = self.queue.lock();
-        if queue.is_empty() && run.config.lockstep() {
-            draw(run, &mut queue)?;
+        if queue.ready.is_empty() && run.config.lockstep() {
+            queue.ready.extend(draw(run)?);
         }
-        while queue.is_empty() && !self.closed.load(Ordering::Acquire) {
+        while queue.ready.is_empty() && !self.closed.load(Ordering::Acquire) {
             self.changed.wait_until(&mut queue, Instant::now() + PATIENCE);
         }
-        let sampled = queue.pop_front();
+        let sampled = queue.ready.pop_front();
         self.changed.notify_all();
+        drop(queue);
+        run.record("learner/batch_ms", 1e3 * start.elapsed().as_secs_f64());
         Ok(sampled)
     }
 
@@ -65,15 +80,17 @@ impl Batches {
 
     /// Replay and what has been drawn from it, as one cut.
     pub fn cut<'a>(&self, replay: &'a Replay) -> (Vec<Sampled>, crate::replay::PendingSave<'a>) {
-        let queue = self.queue.lock();
-        (queue.iter().cloned().collect(), replay.cut())
+        let mut queue = self.queue.lock();
+        // A batch that is being drawn has used replay's random state already.
+        while queue.drawing {
+            self.changed.wait(&mut queue);
+        }
+        (queue.ready.iter().cloned().collect(), replay.cut())
     }
 }
 
 /// Draw one sample: a batch, or several that follow each other.
-fn draw(run: &Run, queue: &mut VecDeque<Sampled>) -> Result<(), ReplayError> {
+fn draw(run: &Run) -> Result<Vec<Sampled>, ReplayError> {
     let agent = &run.config.agent;
-    let sampled = run.replay.sample(agent.batch_size)?;
-    queue.extend(sampled.pieces(agent.consec_train, agent.replay_context)?);
-    Ok(())
+    run.replay.sample(agent.batch_size)?.pieces(agent.consec_train, agent.replay_context)
 }

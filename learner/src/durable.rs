@@ -101,6 +101,7 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Array
 fn to_file(dtype: DType) -> Dtype {
     match dtype {
         DType::U8 => Dtype::U8,
+        DType::U16 => Dtype::U16,
         DType::I32 => Dtype::I32,
         DType::U64 => Dtype::U64,
         DType::F16 => Dtype::F16,
@@ -109,5 +110,5 @@ fn to_file(dtype: DType) -> Dtype {
 }
 
 fn from_file(dtype: Dtype) -> Option<DType> {
-    [DType::U8, DType::I32, DType::U64, DType::F16, DType::F32].into_iter().find(|d| to_file(*d) == dtype)
+    [DType::U8, DType::U16, DType::I32, DType::U64, DType::F16, DType::F32].into_iter().find(|d| to_file(*d) == dtype)
 }

@@ -20,6 +20,9 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
     for (link, chunk) in arrivals {
         match insert(run, &chunk) {
             Ok(()) => {
+                if let Err(error) = run.replay.unload() {
+                    run.warn(format!("replay keeps steps in memory that belong on disk: {error}"));
+                }
                 run.check_target();
                 if run.config.lockstep() {
                     run.round.arrived();

@@ -109,6 +109,8 @@ impl<'a> Reporter<'a> {
                 cap: config.replay.size as u64,
                 bytes: stats.bytes as u64,
                 cap_bytes: (config.replay.gib * (1u64 << 30) as f64) as u64,
+                disk_bytes: stats.disk_bytes as u64,
+                disk_cap_bytes: (config.replay.disk_gib * (1u64 << 30) as f64) as u64,
             },
             learner_waits: self.shares[0],
             actors_wait: self.shares[1],
@@ -180,6 +182,7 @@ impl<'a> Reporter<'a> {
         self.run.record("replay/fill", stats.steps as f64);
         self.run.record("replay/items", stats.items as f64);
         self.run.record("replay/bytes", stats.bytes as f64);
+        self.run.record("replay/disk_bytes", stats.disk_bytes as f64);
         self.record_processes();
         let config = &self.run.config.agent;
         let replayed = counters.updates as f64 * (config.batch_size * config.batch_length) as f64;

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use shared::experience::UPDATE;
+use shared::experience::{UPDATE, classes_of};
 use shared::params::Metadata;
 
 use crate::RunError;
@@ -80,7 +80,7 @@ impl<'a> Trainer<'a> {
         match self.agent.train(&sampled.batch) {
             Ok(trained) => {
                 self.bad = 0;
-                self.run.replay.write_latents(&sampled.ids, &trained.deter, &trained.stoch)?;
+                self.run.replay.write_latents(&sampled.ids, &trained.deter, &classes_of(&trained.stoch))?;
                 self.run.updates.store(self.agent.updates(), Ordering::Release);
                 if self.run.config.sync.max_lag_updates > 0 {
                     // Actors hold themselves to the lag: they need to know of every update, not only of those published.

@@ -7,7 +7,7 @@ use learner::agent::{Agent, Origin, Trained};
 use learner::replay::{Damaged, Replay};
 use shared::array::Array;
 use shared::config::Config;
-use shared::experience::{Chunk, DETER, STOCH, StreamId, UPDATE, VERSION};
+use shared::experience::{Chunk, DETER, STOCH, StreamId, UPDATE, VERSION, classes_of};
 use shared::params::Tree;
 
 use actor::agent_spaces;
@@ -31,8 +31,8 @@ fn chunk(config: &Config, steps: usize) -> Chunk {
         values.iter().for_each(|(key, array)| rows.entry(key.clone()).or_default().push(array.clone()));
         let noise = |n: usize| (0..n).map(|j| ((i * 7 + j * 3) % 11) as f32 / 11.0 - 0.5).collect::<Vec<f32>>();
         rows.entry(DETER.into()).or_default().push(Array::f32(&[rssm.deter], &noise(rssm.deter)));
-        let latent = [rssm.stoch, rssm.classes];
-        rows.entry(STOCH.into()).or_default().push(Array::f32(&latent, &noise(rssm.stoch * rssm.classes)));
+        let classes: Vec<u16> = (0..rssm.stoch).map(|j| ((i * 7 + j * 3) % rssm.classes) as u16).collect();
+        rows.entry(STOCH.into()).or_default().push(Array::u16(&[rssm.stoch], &classes));
         rows.entry(VERSION.into()).or_default().push(Array::u64(&[], &[1]));
         rows.entry(UPDATE.into()).or_default().push(Array::u64(&[], &[0]));
         next = if last { Action::reset() } else { Action { reset: false, values } };
@@ -44,7 +44,7 @@ fn chunk(config: &Config, steps: usize) -> Chunk {
 fn update(agent: &mut Agent, replay: &Replay, rows: usize) -> Trained {
     let sampled = replay.sample(rows).unwrap();
     let trained = agent.train(&sampled.batch).unwrap();
-    replay.write_latents(&sampled.ids, &trained.deter, &trained.stoch).unwrap();
+    replay.write_latents(&sampled.ids, &trained.deter, &classes_of(&trained.stoch)).unwrap();
     trained
 }
 

@@ -12,6 +12,8 @@ pub enum DType {
     U8,
     /// Discrete values.
     I32,
+    /// Classes of one-hot samples.
+    U16,
     /// Counters, such as the snapshot version that acted.
     U64,
     /// Features of the frozen encoder, as recorded.
@@ -25,7 +27,7 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             DType::U8 => 1,
-            DType::F16 => 2,
+            DType::U16 | DType::F16 => 2,
             DType::I32 | DType::F32 => 4,
             DType::U64 => 8,
         }
@@ -61,6 +63,7 @@ macro_rules! constructor {
 impl Array {
     constructor!(u8, u8, DType::U8);
     constructor!(i32, i32, DType::I32);
+    constructor!(u16, u16, DType::U16);
     constructor!(u64, u64, DType::U64);
     constructor!(f16, f16, DType::F16);
     constructor!(f32, f32, DType::F32);
@@ -106,6 +109,7 @@ impl Array {
         out.clear();
         match self.dtype {
             DType::U8 => number(&self.bytes, out, |[byte]| byte as f32),
+            DType::U16 => number(&self.bytes, out, |bytes| u16::from_le_bytes(bytes) as f32),
             DType::I32 => number(&self.bytes, out, |bytes| i32::from_le_bytes(bytes) as f32),
             DType::U64 => number(&self.bytes, out, |bytes| u64::from_le_bytes(bytes) as f32),
             DType::F16 => number(&self.bytes, out, |bytes| f16::from_le_bytes(bytes).to_f32()),

@@ -12,8 +12,31 @@ pub const VERSION: &str = "lucid/version";
 pub const UPDATE: &str = "lucid/update";
 /// Recurrent state after the step was observed (F32, [T, deter]).
 pub const DETER: &str = "dyn/deter";
-/// Posterior sample after the step was observed, one-hot (F32, [T, stoch, classes]).
+/// Posterior sample after the step was observed, as [`classes_of`] (U16, [T, stoch]).
 pub const STOCH: &str = "dyn/stoch";
+
+/// A group of classes of which none is set.
+const NONE: u16 = u16::MAX;
+
+/// Which class is set in each group, from one-hot samples [.., classes] (F32): [..] (U16). A sixteenth of the bytes and more.
+pub fn classes_of(one_hot: &Array) -> Array {
+    let (classes, lead) = one_hot.shape.split_last().map_or((1, &[][..]), |(classes, lead)| (*classes, lead));
+    let set = |group: &[[u8; 4]]| group.iter().position(|x| f32::from_le_bytes(*x) != 0.0).map_or(NONE, |i| i as u16);
+    let groups = one_hot.bytes.as_chunks::<4>().0.chunks_exact(classes.max(1));
+    Array::u16(lead, &groups.map(set).collect::<Vec<_>>())
+}
+
+/// The samples that [`classes_of`] came from.
+pub fn one_hot_of(set: &Array, classes: usize) -> Array {
+    let shape = [set.shape.as_slice(), &[classes]].concat();
+    let mut values = vec![0.0; set.elements() * classes];
+    for (group, class) in values.chunks_exact_mut(classes.max(1)).zip(set.values::<u16>()) {
+        if let Some(value) = group.get_mut(usize::from(class)) {
+            *value = 1.0;
+        }
+    }
+    Array::f32(&shape, &values)
+}
 
 /// One environment stream: an actor's environment since that actor process started.
 /// A restarted actor opens new streams, so that no item of replay ever spans the gap.
@@ -55,5 +78,18 @@ impl Chunk {
     /// Bytes of all columns.
     pub fn bytes(&self) -> usize {
         self.columns.values().map(|c| c.bytes.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_hot_samples_come_back_from_their_classes() {
+        let samples = Array::f32(&[2, 2, 3], &[0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+        let classes = classes_of(&samples);
+        assert_eq!((classes.shape.as_slice(), classes.values::<u16>()), ([2, 2].as_slice(), vec![1, 0, 2, NONE]));
+        assert_eq!(one_hot_of(&classes, 3), samples);
     }
 }

@@ -88,6 +88,10 @@ pub(super) fn sample_uniform(space: &Space, rng: &mut impl Rng) -> Array {
     let classes = space.classes.unwrap_or(1 << 8).max(1);
     match space.dtype {
         DType::I32 => Array::i32(&space.shape, &draw(n, || rng.random_range(0..classes as i32))),
+        DType::U16 => {
+            let top = classes.min(1 << 16) - 1;
+            Array::u16(&space.shape, &draw(n, || rng.random_range(0..=top as u16)))
+        }
         DType::U64 => Array::u64(&space.shape, &draw(n, || rng.random_range(0..classes as u64))),
         DType::U8 => {
             let top = classes.min(1 << 8) - 1;

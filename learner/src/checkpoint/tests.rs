@@ -25,6 +25,7 @@ impl Run {
         ReplayConfig {
             size: 20,
             gib: 1.0,
+            disk_gib: 0.0,
             online: true,
             chunksize: 4,
             fracs: Default::default(),

@@ -2,12 +2,12 @@
 //! _apply_replay_context).
 
 use candle_core::{Device, Result, Tensor};
-use shared::array::Array;
+use shared::array::{Array, DType};
 use shared::config::AgentConfig;
 use shared::dreamer::State;
 use shared::dreamer::inputs::{Columns, column};
 use shared::env::{Space, Spaces};
-use shared::experience::{DETER, STOCH};
+use shared::experience::{DETER, STOCH, one_hot_of};
 
 /// What a row of a batch goes on from: state and action of the last step of the batch before.
 #[derive(Clone, Debug)]
@@ -76,7 +76,11 @@ fn first_states(batch: &Columns, running: &State, rows: usize, context: usize) -
     let per_row = consec.len() / rows;
     let starts: Vec<u8> = (0..rows).map(|b| (consec[b * per_row] == 0.0) as u8).collect();
     let select = |key: &str, running: &Tensor| {
-        let stored = slice_time(column(batch, key)?, context - 1, context).to_tensor()?;
+        let stored = slice_time(column(batch, key)?, context - 1, context);
+        let stored = match stored.dtype {
+            DType::U16 => one_hot_of(&stored, running.dim(2)?).to_tensor()?,
+            _ => stored.to_tensor()?,
+        };
         let mask = Tensor::from_slice(&starts, rows, running.device())?;
         let mask = mask.reshape([&[rows], vec![1; stored.rank() - 1].as_slice()].concat())?;
         mask.broadcast_as(stored.shape())?.where_cond(&stored, running)

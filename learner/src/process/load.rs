@@ -18,7 +18,7 @@ use crate::calibrate;
 use crate::checkpoint::{Checkpoints, Counters, Cut, Frozen};
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterState, Limits};
-use crate::replay::{Forecast, Replay, Sampled, expected_bytes};
+use crate::replay::{Forecast, Replay, Sampled};
 use crate::run::{Parts, Run};
 
 /// A run that is ready to go on.
@@ -150,17 +150,16 @@ fn limits(config: &Config) -> Limits {
     Limits::new(config.run.train_ratio, agent.batch_size, agent.sample_length(), agent.batch_length, config.actor.chunk)
 }
 
-/// Memory of a full replay.
+/// Memory and disk of a full replay.
 fn forecast(config: &Config, spaces: &RunSpaces) -> Forecast {
     let bytes = |s: &Space| s.elements() * s.dtype.size();
     let rssm = &config.agent.dynamics.rssm;
-    let latents = (rssm.deter + rssm.stoch * rssm.classes) * DType::F32.size();
+    let latents = rssm.deter * DType::F32.size() + rssm.stoch * DType::U16.size();
     let flags = 3 * DType::U8.size() + DType::F32.size();
     let stamps = 2 * DType::U64.size();
-    let step: usize =
-        spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + latents + flags + stamps;
+    let steps = spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + flags + stamps;
     let streams = config.actor.count * config.actor.envs;
-    expected_bytes(&config.replay, step, streams, config.agent.sample_length())
+    Forecast::new(&config.replay, [steps, latents], streams, config.agent.sample_length())
 }
 
 fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &Agent) -> Result<Welcome, RunError> {
@@ -202,7 +201,8 @@ pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
         modules,
         vit: record.map(|r| VitReport { source: r.source.clone(), digest: r.digest.clone() }),
         replay_steps: forecast.items as u64,
-        replay_bytes: forecast.bytes,
+        replay_bytes: forecast.memory,
+        replay_disk_bytes: forecast.disk,
         differences: run.config.differences()?,
     })
 }

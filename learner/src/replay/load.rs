@@ -10,7 +10,8 @@ use shared::config::ReplayConfig;
 use super::layout::{Layout, PARTS};
 use super::manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 use super::store::{Item, Store};
-use super::stream::{Block, Part, Stream};
+use super::disk::OnDisk;
+use super::stream::{Block, Part, Place, Stream};
 use super::{Replay, ReplayError};
 use crate::durable::{self, FileError};
 
@@ -64,7 +65,7 @@ fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<Fil
     let mut damage = Vec::new();
     let mut holes = Vec::new();
     for record in &manifest.streams {
-        let (stream, gone) = restore_stream(&layout, dir, record, store.length, &mut damage);
+        let (stream, gone) = restore_stream(&layout, dir, record, store, &mut damage);
         store.streams.insert(record.id, stream);
         holes.push(gone);
     }
@@ -86,6 +87,8 @@ fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<Fil
     store.inserted = manifest.inserted;
     let lost: u64 = holes.iter().flatten().map(|h| h.end - h.first).sum();
     store.evicted = manifest.evicted + lost;
+    let blocks = store.streams.values().flat_map(|stream| &stream.blocks);
+    store.on_disk = blocks.filter(|block| block.on_disk()).map(|block| block.len).sum();
     check_whole(store)?;
     Ok(damage)
 }
@@ -113,13 +116,16 @@ fn restore_stream(
     layout: &Layout,
     dir: &Path,
     record: &StreamRecord,
-    length: usize,
+    store: &Store,
     damage: &mut Vec<FileError>,
 ) -> (Stream, Vec<Hole>) {
+    let length = store.length;
     let mut holes = Vec::new();
     let mut blocks = VecDeque::new();
     for block in &record.blocks {
-        match read_block(layout, dir, block) {
+        // A full block never changes.
+        let on_disk = store.config.disk_gib > 0.0 && block.len >= store.config.chunksize;
+        match read_block(layout, dir, block, on_disk) {
             Ok(block) => blocks.push_back(block),
             Err(error) => {
                 damage.push(error);
@@ -134,12 +140,12 @@ fn restore_stream(
     (Stream { blocks, next: record.next, next_item, live: 0, closed: record.closed }, holes)
 }
 
-fn read_block(layout: &Layout, dir: &Path, record: &BlockRecord) -> Result<Block, FileError> {
+fn read_block(layout: &Layout, dir: &Path, record: &BlockRecord, on_disk: bool) -> Result<Block, FileError> {
     let mut parts: [Part; PARTS] = Default::default();
     for (index, part) in parts.iter_mut().enumerate().filter(|(index, _)| layout.part(*index).next().is_some()) {
         let missing = || FileError::damaged(dir, format!("no file is listed for steps from {} on", record.first));
         let saved = record.parts.get(index).ok_or_else(missing)?;
-        part.columns = Arc::new(read_part(layout, index, dir, record.len, saved)?);
+        part.place = read_part(layout, index, dir, (record.len, saved), on_disk && index == 0)?;
         part.saved = Some((part.version, saved.clone()));
     }
     Ok(Block { first: record.first, len: record.len, parts })
@@ -149,11 +155,12 @@ fn read_part(
     layout: &Layout,
     part: usize,
     dir: &Path,
-    len: usize,
-    saved: &PartRecord,
-) -> Result<Vec<Vec<u8>>, FileError> {
+    (len, saved): (usize, &PartRecord),
+    on_disk: bool,
+) -> Result<Place, FileError> {
     let path = dir.join(&saved.file);
-    let mut arrays = durable::decode(&path, &durable::read_checked(&path, &saved.digest)?)?;
+    let bytes = durable::read_checked(&path, &saved.digest)?;
+    let mut arrays = durable::decode(&path, &bytes)?;
     let column = |column: &super::Column| {
         let array = arrays.remove(&column.key);
         let fits = |a: &shared::array::Array| {
@@ -164,7 +171,13 @@ fn read_part(
             || format!("column {:?} is not {:?} with {len} steps of {:?}", column.key, column.dtype, column.shape);
         array.map(|a| a.bytes).ok_or_else(|| FileError::damaged(&path, reason()))
     };
-    layout.part(part).map(column).collect()
+    let columns = layout.part(part).map(column).collect::<Result<_, _>>()?;
+    if !on_disk {
+        return Ok(Place::Memory(Arc::new(columns)));
+    }
+    let file = OnDisk::new(&path, layout, part, &bytes)?;
+    file.name();
+    Ok(Place::Disk(Arc::new(file)))
 }
 
 fn intact(holes: &[Hole], item: &Item, length: usize) -> bool {

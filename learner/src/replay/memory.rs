@@ -4,48 +4,58 @@ use std::fmt;
 
 use shared::config::ReplayConfig;
 
-/// Memory of a full replay. Its [`fmt::Display`] is the line printed at start.
+/// What a full replay takes. Its [`fmt::Display`] is the line printed at start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
     /// Bytes of one step.
     pub step_bytes: usize,
-    /// Bytes when full.
-    pub bytes: u64,
-    /// Items when full: `replay.size`, or fewer where the byte cap comes first.
+    /// Memory when full, bytes.
+    pub memory: u64,
+    /// Disk when full, bytes; 0 where all is in memory.
+    pub disk: u64,
+    /// Items when full: `replay.size`, or fewer where a byte cap comes first.
     pub items: usize,
     /// Memory of this machine, in bytes, where it is known.
     pub machine: Option<u64>,
 }
 
-/// What a full replay of these steps needs. `streams`: environments that record at the same time; `length`: steps of one item.
-pub fn expected_bytes(config: &ReplayConfig, step_bytes: usize, streams: usize, length: usize) -> Forecast {
-    let cap = (config.gib * (1u64 << 30) as f64) as u64;
-    // Beside the items, every stream keeps its last unfinished item and up to a block that is freed as a whole.
-    let beside = streams as u64 * (length + config.chunksize) as u64;
-    let steps_in_cap = cap / step_bytes.max(1) as u64;
-    let items = (config.size as u64).min(steps_in_cap.saturating_sub(beside)) as usize;
-    let bytes = ((config.size as u64 + beside) * step_bytes as u64).min(cap);
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
-    Forecast { step_bytes, bytes, items, machine }
-}
-
 impl Forecast {
-    /// Whether the machine has that much; true where its memory is not known.
+    /// `steps` and `latents`: bytes of one step in each part; `streams`: environments that record at the same time; `length`: steps
+    /// of one item.
+    pub fn new(config: &ReplayConfig, [steps, latents]: [usize; 2], streams: usize, length: usize) -> Self {
+        let bytes = |gib: f64| (gib * (1u64 << 30) as f64) as u64;
+        let (cap, disk_cap) = (bytes(config.gib), bytes(config.disk_gib));
+        let (step_bytes, block) = (steps + latents, config.chunksize as u64);
+        // Beside the items, every stream keeps its last unfinished item and up to a block that is freed as a whole.
+        let beside = streams as u64 * (length as u64 + block);
+        // In memory: every step, or latents of all and the steps of open blocks.
+        let (each, open) = match disk_cap {
+            0 => (step_bytes, 0),
+            _ => (latents, streams as u64 * block * steps as u64),
+        };
+        let in_memory = cap.saturating_sub(open) / each.max(1) as u64;
+        let on_disk = if disk_cap > 0 { disk_cap / steps.max(1) as u64 } else { u64::MAX };
+        let items = (config.size as u64).min(in_memory.min(on_disk).saturating_sub(beside));
+        let memory = ((items + beside) * each as u64 + open).min(cap);
+        let disk = if disk_cap > 0 { ((items + beside) * steps as u64).min(disk_cap) } else { 0 };
+        let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+        Self { step_bytes, memory, disk, items: items as usize, machine }
+    }
+
+    /// Whether the machine has that much memory; true where that is not known.
     pub fn fits(&self) -> bool {
-        self.machine.is_none_or(|machine| self.bytes <= machine)
+        self.machine.is_none_or(|machine| self.memory <= machine)
     }
 }
 
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        write!(
-            f,
-            "replay: {} bytes a step, {:.2} GiB when full ({} items)",
-            self.step_bytes,
-            gib(self.bytes),
-            self.items
-        )?;
+        write!(f, "replay: {} bytes a step, {:.2} GiB", self.step_bytes, gib(self.memory))?;
+        if self.disk > 0 {
+            write!(f, " of memory and {:.2} GiB of disk", gib(self.disk))?;
+        }
+        write!(f, " when full ({} items)", self.items)?;
         match self.machine {
             Some(machine) if !self.fits() => write!(
                 f,
@@ -73,6 +83,7 @@ mod tests {
         ReplayConfig {
             size,
             gib,
+            disk_gib: 0.0,
             online: true,
             chunksize: 100,
             fracs: Default::default(),
@@ -83,17 +94,23 @@ mod tests {
 
     #[test]
     fn the_smaller_cap_decides() {
-        let by_steps = expected_bytes(&config(1000, 1.0), 1000, 2, 65);
-        assert_eq!((by_steps.items, by_steps.bytes), (1000, (1000 + 2 * 165) * 1000));
-        let by_bytes = expected_bytes(&config(10_000_000, 1.0), 1 << 20, 2, 65);
-        assert_eq!((by_bytes.items, by_bytes.bytes), (1024 - 330, 1 << 30));
+        let by_steps = Forecast::new(&config(1000, 1.0), [600, 400], 2, 65);
+        assert_eq!((by_steps.items, by_steps.memory, by_steps.disk), (1000, (1000 + 2 * 165) * 1000, 0));
+        let by_bytes = Forecast::new(&config(10_000_000, 1.0), [1 << 19, 1 << 19], 2, 65);
+        assert_eq!((by_bytes.items, by_bytes.memory), (1024 - 330, 1 << 30));
+        let on_disk = ReplayConfig { disk_gib: 10.0, ..config(1_000_000, 1.0) };
+        let by_size = Forecast::new(&on_disk, [10_000, 100], 2, 65);
+        assert_eq!((by_size.items, by_size.disk), (1_000_000, (1_000_000 + 330) * 10_000));
+        assert_eq!(by_size.memory, 1_000_330 * 100 + 2 * 100 * 10_000);
+        let by_disk = Forecast::new(&on_disk, [1 << 20, 100], 2, 65);
+        assert_eq!((by_disk.items, by_disk.disk), (10 * 1024 - 330, 10 << 30));
     }
 
     #[test]
     fn a_machine_that_is_too_small_is_named_with_the_remedy() {
         let machine = total_memory("MemTotal:        1048576 kB\nMemFree: 5 kB\n");
         assert_eq!(machine, Some(1 << 30));
-        let forecast = Forecast { step_bytes: 10, bytes: 2 << 30, items: 5, machine };
+        let forecast = Forecast { step_bytes: 10, memory: 2 << 30, disk: 0, items: 5, machine };
         assert!(!forecast.fits());
         let line = forecast.to_string();
         assert!(line.contains("10 bytes a step") && line.contains("2.00 GiB") && line.contains("replay.gib"), "{line}");

@@ -1,9 +1,10 @@
-//! Replay: recent steps of all streams in memory, drawn in batches, with latents written back.
+//! Replay: recent steps of all streams in memory or on disk, drawn in batches, with latents written back.
 //!
 //! Every start position with a whole item behind it is one item; items leave first in, first out. A block of steps is
 //! freed with the last item that needs it. Threads share a [`Replay`]; its lock is held to copy steps in or out, never over
 //! a file operation.
 
+mod disk;
 mod error;
 mod layout;
 mod load;
@@ -29,7 +30,7 @@ pub use error::ReplayError;
 pub use layout::Column;
 pub use load::Damaged;
 pub use manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
-pub use memory::{Forecast, expected_bytes};
+pub use memory::Forecast;
 pub use priority::PriorityRecord;
 pub use sampled::{CONSEC, Sampled, StepId};
 pub use save::{PendingSave, sweep};
@@ -58,8 +59,10 @@ pub struct Stats {
     pub steps: usize,
     /// Streams with steps in memory.
     pub streams: usize,
-    /// Bytes of these steps. While a save is written, what training overwrites meanwhile is in memory twice.
+    /// Memory of these steps. While a save is written, what training overwrites meanwhile is in memory twice.
     pub bytes: usize,
+    /// Bytes of them that are on disk only.
+    pub disk_bytes: usize,
     /// Share of the cap that comes first, 0 to 1.
     pub fill: f64,
     /// Steps ever inserted.
@@ -90,7 +93,8 @@ impl Replay {
 
     /// Draw a batch of `rows` items: those of the online queue first, then over all as `replay.fracs` says, with replacement.
     pub fn sample(&self, rows: usize) -> Result<Sampled, ReplayError> {
-        self.store.lock().sample(rows)
+        let drawn = self.store.lock().sample(rows)?;
+        drawn.finish()
     }
 
     /// Overwrite the latents of trained steps: `deter` [B, T, …] and `stoch` [B, T, …] from the steps in `ids` [B] on.

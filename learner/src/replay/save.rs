@@ -9,7 +9,8 @@ use shared::experience::StreamId;
 use super::layout::{Layout, PART_NAMES};
 use super::manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 use super::store::{Item, Store};
-use super::stream::{Block, Columns, Stream};
+use super::disk::OnDisk;
+use super::stream::{Block, Columns, Place, Stream};
 use super::{Replay, ReplayError};
 use crate::durable::{self, FileError};
 
@@ -55,6 +56,28 @@ impl Replay {
         PendingSave { replay: self, manifest, layout: store.layout.clone(), jobs }
     }
 
+    /// Bring full blocks to disk, if that is where they belong; for whoever has inserted. What cannot be written stays in memory.
+    pub fn unload(&self) -> Result<(), ReplayError> {
+        while let Some((id, first)) = self.next_full() {
+            let mut store = self.store.lock();
+            let Some(layout) = store.layout.clone() else { return Ok(()) };
+            let block = store.streams.get_mut(&id).and_then(|stream| stream.block_mut(first));
+            let Some((len, columns)) = block.and_then(|b| Some((b.len, b.parts[0].memory()?.clone()))) else { continue };
+            drop(store);
+            fs::create_dir_all(&self.dir).map_err(FileError::io("create", &self.dir))?;
+            let file = file_name(id, first, "disk", 0);
+            let path = self.dir.join(&file);
+            let (digest, bytes) = write_part(&path, &layout, 0, len, &columns)?;
+            let on_disk = OnDisk::new(&path, &layout, 0, &bytes)?;
+            self.store.lock().moved(id, first, on_disk, PartRecord { file, digest });
+        }
+        Ok(())
+    }
+
+    fn next_full(&self) -> Option<(StreamId, u64)> {
+        self.store.lock().full.pop_front()
+    }
+
     /// [`Replay::cut`] and [`PendingSave::write`] in one.
     pub fn save(&self) -> Result<Manifest, ReplayError> {
         self.cut().write()
@@ -70,7 +93,7 @@ impl PendingSave<'_> {
             for job in &self.jobs {
                 let (stream, block, part) = job.at;
                 let record = &mut self.manifest.streams[stream].blocks[block].parts[part];
-                record.digest = write_part(&dir.join(&record.file), layout, job)?;
+                record.digest = write_part(&dir.join(&record.file), layout, part, job.len, &job.columns)?.0;
             }
         }
         durable::sync_dir(dir)?;
@@ -87,7 +110,11 @@ impl PendingSave<'_> {
             let saved = &record.blocks[block];
             let stored = store.streams.get_mut(&record.id).map(|s| s.blocks.iter_mut());
             if let Some(target) = stored.and_then(|mut blocks| blocks.find(|b| b.first == saved.first)) {
-                target.parts[part].saved = Some((job.version, saved.parts[part].clone()));
+                let target = &mut target.parts[part];
+                // A part that went to disk meanwhile has a file of its own.
+                if target.memory().is_some() {
+                    target.saved = Some((job.version, saved.parts[part].clone()));
+                }
             }
         }
     }
@@ -103,28 +130,42 @@ fn record(store: &Store, index: usize, id: StreamId, stream: &Stream, jobs: &mut
 
 fn part_record(saves: u64, id: StreamId, at: (usize, usize, usize), block: &Block, jobs: &mut Vec<Job>) -> PartRecord {
     let part = &block.parts[at.2];
-    if part.columns.is_empty() {
-        return PartRecord::default();
-    }
+    let columns = match &part.place {
+        Place::Memory(columns) if columns.is_empty() => return PartRecord::default(),
+        Place::Memory(columns) => Some(columns),
+        Place::Disk(file) => {
+            file.name();
+            None
+        }
+    };
     if let Some(record) = part.clean() {
         return record.clone();
     }
-    jobs.push(Job { at, len: block.len, version: part.version, columns: part.columns.clone() });
-    let StreamId { actor, generation, env } = id;
-    let (first, name) = (block.first, PART_NAMES[at.2]);
-    let file = format!("a{actor:04}-g{generation:04}-e{env:04}-{first:010}.{saves:06}.{name}.safetensors");
-    PartRecord { file, digest: String::new() }
+    let Some(columns) = columns else { return PartRecord::default() };
+    jobs.push(Job { at, len: block.len, version: part.version, columns: columns.clone() });
+    PartRecord { file: file_name(id, block.first, &format!("{saves:06}"), at.2), digest: String::new() }
 }
 
-fn write_part(path: &Path, layout: &Layout, job: &Job) -> Result<String, FileError> {
-    let columns = layout.part(job.at.2).zip(job.columns.iter());
-    let views = columns.map(|(column, bytes)| {
-        let shape = std::iter::once(job.len).chain(column.shape.iter().copied()).collect();
+fn file_name(StreamId { actor, generation, env }: StreamId, first: u64, save: &str, part: usize) -> String {
+    let name = PART_NAMES[part];
+    format!("a{actor:04}-g{generation:04}-e{env:04}-{first:010}.{save}.{name}.safetensors")
+}
+
+/// Returns the digest of the file, and its bytes.
+fn write_part(
+    path: &Path,
+    layout: &Layout,
+    part: usize,
+    len: usize,
+    columns: &Columns,
+) -> Result<(String, Vec<u8>), FileError> {
+    let views = layout.part(part).zip(columns.iter()).map(|(column, bytes)| {
+        let shape = std::iter::once(len).chain(column.shape.iter().copied()).collect();
         (column.key.as_str(), column.dtype, shape, bytes.as_slice())
     });
     let bytes = durable::encode(path, views)?;
     durable::write(path, &bytes)?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
+    Ok((blake3::hash(&bytes).to_hex().to_string(), bytes))
 }
 
 /// Items in order, those with consecutive starts as one.

@@ -1,6 +1,7 @@
 //! The state behind the lock: streams, items, and the draw.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
@@ -9,10 +10,12 @@ use shared::array::Array;
 use shared::config::ReplayConfig;
 use shared::experience::{Chunk, DETER, STOCH, StreamId};
 
+use super::disk::{Files, Missing, OnDisk};
 use super::layout::{Column, Layout};
 use super::priority::Priority;
+use super::manifest::PartRecord;
 use super::sampled::{CONSEC, Sampled, StepId};
-use super::stream::Stream;
+use super::stream::{Place, Stream};
 use super::{Inserted, ReplayError, Stats};
 
 /// One thing to sample: `length` steps of a stream from `start` on.
@@ -36,6 +39,10 @@ pub(super) struct Store {
     pub saves: u64,
     pub inserted: u64,
     pub evicted: u64,
+    /// Steps that are on disk only.
+    pub on_disk: usize,
+    /// Full blocks that are to go to disk.
+    pub full: VecDeque<(StreamId, u64)>,
 }
 
 impl Store {
@@ -63,6 +70,8 @@ impl Store {
             saves: 0,
             inserted: 0,
             evicted: 0,
+            on_disk: 0,
+            full: VecDeque::new(),
         })
     }
 
@@ -82,7 +91,10 @@ impl Store {
         self.make_room((steps - skip) * step_bytes, chunk.stream)?;
         if let Some(layout) = &self.layout {
             let stream = self.streams.entry(chunk.stream).or_default();
-            stream.append(layout, chunk, skip, steps, self.config.chunksize);
+            let full = stream.append(layout, chunk, skip, steps, self.config.chunksize);
+            if self.config.disk_gib > 0.0 {
+                self.full.extend(full.into_iter().map(|first| (chunk.stream, first)));
+            }
         }
         self.inserted += (steps - skip) as u64;
         Ok(Inserted { steps: steps - skip, items: self.make_items(chunk.stream) })
@@ -122,10 +134,14 @@ impl Store {
     }
 
     fn drop_finished(&mut self) {
-        let evicted = &mut self.evicted;
+        let (evicted, on_disk) = (&mut self.evicted, &mut self.on_disk);
         self.streams.retain(|_, stream| {
             let keep = !stream.closed || stream.live > 0;
-            *evicted += if keep { 0 } else { stream.steps() as u64 };
+            if !keep {
+                let [steps, from_disk] = stream.free_before(u64::MAX);
+                *evicted += steps as u64;
+                *on_disk -= from_disk;
+            }
             keep
         });
     }
@@ -140,6 +156,15 @@ impl Store {
             made += 1;
         }
         made
+    }
+
+    /// The steps of a block are in a file now.
+    pub fn moved(&mut self, id: StreamId, first: u64, on_disk: OnDisk, record: PartRecord) {
+        let Some(block) = self.streams.get_mut(&id).and_then(|stream| stream.block_mut(first)) else { return };
+        let part = &mut block.parts[0];
+        part.saved = Some((part.version, record));
+        part.place = Place::Disk(Arc::new(on_disk));
+        self.on_disk += block.len;
     }
 
     /// The next item of a stream, if all its steps are there.
@@ -167,7 +192,8 @@ impl Store {
     /// Evict until `incoming` bytes fit under the cap.
     fn make_room(&mut self, incoming: usize, newcomer: StreamId) -> Result<(), ReplayError> {
         let cap = self.cap_bytes();
-        self.evict_while(|store| store.bytes() + incoming > cap);
+        let block = self.config.chunksize * self.layout.as_ref().map_or(0, |layout| layout.part_bytes(0));
+        self.evict_while(|store| store.bytes() + incoming > cap || !store.disk_holds(block));
         if self.bytes() + incoming <= cap {
             return Ok(());
         }
@@ -182,7 +208,7 @@ impl Store {
     /// Bring replay under both caps, for a restore with smaller ones.
     pub fn shrink(&mut self) {
         let cap = self.cap_bytes();
-        self.evict_while(|store| store.items.len() > store.config.size || store.bytes() > cap);
+        self.evict_while(|store| store.items.len() > store.config.size || store.bytes() > cap || !store.disk_holds(0));
     }
 
     fn evict_while(&mut self, mut needed: impl FnMut(&Self) -> bool) {
@@ -196,7 +222,9 @@ impl Store {
             }
             let Some(stream) = self.streams.get_mut(&item.stream) else { continue };
             stream.live -= 1;
-            self.evicted += stream.free_before(item.start + 1) as u64;
+            let [steps, from_disk] = stream.free_before(item.start + 1);
+            self.evicted += steps as u64;
+            self.on_disk -= from_disk;
             if stream.closed && stream.live == 0 {
                 self.drop_finished();
             }
@@ -207,23 +235,42 @@ impl Store {
         (self.config.gib * (1u64 << 30) as f64) as usize
     }
 
-    /// Steps in memory; kept as a difference of counters, since it is asked for on every eviction.
+    /// Steps; kept as a difference of counters, since it is asked for on every eviction.
     pub fn steps(&self) -> usize {
         (self.inserted - self.evicted) as usize
     }
 
+    /// Memory of all steps.
     pub fn bytes(&self) -> usize {
-        self.steps() * self.layout.as_ref().map_or(0, Layout::step_bytes)
+        self.steps() * self.layout.as_ref().map_or(0, Layout::step_bytes) - self.disk_bytes()
+    }
+
+    /// Bytes that are on disk only.
+    pub fn disk_bytes(&self) -> usize {
+        self.on_disk * self.layout.as_ref().map_or(0, |layout| layout.part_bytes(0))
+    }
+
+    pub fn disk_cap_bytes(&self) -> usize {
+        (self.config.disk_gib * (1u64 << 30) as f64) as usize
+    }
+
+    /// Whether so many more bytes may go to disk, or nothing is there that could make room for them.
+    fn disk_holds(&self, bytes: usize) -> bool {
+        self.on_disk == 0 || self.disk_bytes() + bytes <= self.disk_cap_bytes()
     }
 
     pub fn stats(&self) -> Stats {
         let (steps, bytes) = (self.steps(), self.bytes());
+        let disk_bytes = self.disk_bytes();
+        let on_disk = disk_bytes as f64 / self.disk_cap_bytes().max(1) as f64;
         let fill = (self.items.len() as f64 / self.config.size as f64).max(bytes as f64 / self.cap_bytes() as f64);
+        let fill = fill.max(on_disk);
         let (items, streams) = (self.items.len(), self.streams.len());
-        Stats { items, steps, streams, bytes, fill, inserted: self.inserted, evicted: self.evicted }
+        Stats { items, steps, streams, bytes, disk_bytes, fill, inserted: self.inserted, evicted: self.evicted }
     }
 
-    pub fn sample(&mut self, rows: usize) -> Result<Sampled, ReplayError> {
+    /// Everything that is in memory is copied; what is on disk is still to be read.
+    pub fn sample(&mut self, rows: usize) -> Result<Drawn, ReplayError> {
         let nothing = ReplayError::Empty { steps: self.steps(), length: self.length };
         if self.items.is_empty() {
             return Err(nothing);
@@ -232,12 +279,17 @@ impl Store {
         let from_online = drawn.len();
         drawn.extend((from_online..rows).map(|_| self.draw()));
         let Some(layout) = &self.layout else { return Err(nothing) };
-        let column = |index: usize| (layout.columns[index].key.clone(), self.gather(&drawn, layout, index));
-        let mut batch: BTreeMap<String, Array> = (0..layout.columns.len()).map(column).collect();
-        mark_borders(&mut batch, self.length);
+        let (mut files, mut missing) = (Files::default(), vec![]);
+        let mut batch = BTreeMap::new();
+        for (index, column) in layout.columns.iter().enumerate() {
+            let mut absent = vec![];
+            batch.insert(column.key.clone(), self.gather(&drawn, layout, index, (&mut files, &mut absent))?);
+            missing.extend((!absent.is_empty()).then(|| (column.key.clone(), absent)));
+        }
         batch.insert(CONSEC.into(), Array::i32(&[rows], &vec![0; rows]));
         let first_trained = |i: &Item| StepId { stream: i.stream, step: i.start + self.context as u64 };
-        Ok(Sampled { batch, ids: drawn.iter().map(first_trained).collect(), from_online })
+        let sampled = Sampled { batch, ids: drawn.iter().map(first_trained).collect(), from_online };
+        Ok(Drawn { sampled, missing, length: self.length })
     }
 
     /// One item; there must be one.
@@ -252,17 +304,24 @@ impl Store {
     }
 
     /// One column of a batch, [B, length, …].
-    fn gather(&self, items: &[Item], layout: &Layout, index: usize) -> Array {
+    fn gather(
+        &self,
+        items: &[Item],
+        layout: &Layout,
+        index: usize,
+        (files, missing): (&mut Files, &mut Vec<Missing>),
+    ) -> Result<Array, ReplayError> {
         let Column { dtype, shape, .. } = &layout.columns[index];
         let width = layout.columns[index].width();
         let mut bytes = Vec::with_capacity(items.len() * self.length * width);
         for item in items {
             if let Some(stream) = self.streams.get(&item.stream) {
-                stream.copy(layout.places[index], width, item.start..item.start + self.length as u64, &mut bytes);
+                let steps = item.start..item.start + self.length as u64;
+                stream.copy(layout.places[index], width, steps, &mut bytes, (&mut *files, &mut *missing))?;
             }
         }
         let shape = [items.len(), self.length].into_iter().chain(shape.iter().copied()).collect();
-        Array { dtype: *dtype, shape, bytes }
+        Ok(Array { dtype: *dtype, shape, bytes })
     }
 
     pub fn write_latents(&mut self, ids: &[StepId], deter: &Array, stoch: &Array) -> Result<(), ReplayError> {
@@ -300,6 +359,25 @@ impl Store {
             )));
         }
         Ok((layout.places[index], column.width(), array.shape[1]))
+    }
+}
+
+/// A sample, some of it still on disk.
+pub(super) struct Drawn {
+    sampled: Sampled,
+    missing: Vec<(String, Vec<Missing>)>,
+    length: usize,
+}
+
+impl Drawn {
+    /// Read what is on disk.
+    pub fn finish(mut self) -> Result<Sampled, ReplayError> {
+        for (key, parts) in &self.missing {
+            let Some(column) = self.sampled.batch.get_mut(key) else { continue };
+            parts.iter().try_for_each(|part| part.read(&mut column.bytes))?;
+        }
+        mark_borders(&mut self.sampled.batch, self.length);
+        Ok(self.sampled)
     }
 }
 

@@ -6,16 +6,31 @@ use std::sync::Arc;
 
 use shared::experience::Chunk;
 
+use super::disk::{Files, Missing, OnDisk};
 use super::layout::{Layout, PARTS};
 use super::manifest::PartRecord;
+use crate::durable::FileError;
 
 /// Columns of one part, each `len` steps long. Shared with a save while its file is written; a change meanwhile copies them.
 pub(super) type Columns = Arc<Vec<Vec<u8>>>;
 
+/// Where the columns of a part are.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Memory(Columns),
+    Disk(Arc<OnDisk>),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Memory(Columns::default())
+    }
+}
+
 /// The columns of a block that go in one file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    pub columns: Columns,
+    pub place: Place,
     /// Raised by every change.
     pub version: u64,
     /// The newest file, and the version it holds.
@@ -23,9 +38,19 @@ pub(super) struct Part {
 }
 
 impl Part {
-    fn change(&mut self) -> &mut Vec<Vec<u8>> {
+    /// Columns to be changed. None where they are on disk: those are never changed.
+    fn change(&mut self) -> Option<&mut Vec<Vec<u8>>> {
+        let Place::Memory(columns) = &mut self.place else { return None };
         self.version += 1;
-        Arc::make_mut(&mut self.columns)
+        Some(Arc::make_mut(columns))
+    }
+
+    /// The columns, where they are in memory.
+    pub fn memory(&self) -> Option<&Columns> {
+        match &self.place {
+            Place::Memory(columns) => Some(columns),
+            Place::Disk(_) => None,
+        }
     }
 
     /// The file that holds exactly this part.
@@ -47,11 +72,14 @@ impl Block {
         self.first + self.len as u64
     }
 
+    /// Whether its steps are on disk only.
+    pub fn on_disk(&self) -> bool {
+        self.parts[0].memory().is_none()
+    }
+
     fn new(first: u64, layout: &Layout, chunksize: usize) -> Self {
-        let part = |index| Part {
-            columns: Arc::new(layout.part(index).map(|c| Vec::with_capacity(c.width() * chunksize)).collect()),
-            ..Part::default()
-        };
+        let columns = |index| layout.part(index).map(|c| Vec::with_capacity(c.width() * chunksize)).collect();
+        let part = |index| Part { place: Place::Memory(Arc::new(columns(index))), ..Part::default() };
         Self { first, len: 0, parts: std::array::from_fn(part) }
     }
 }
@@ -71,30 +99,39 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Append the steps of a checked chunk from `skip` on.
-    pub fn append(&mut self, layout: &Layout, chunk: &Chunk, skip: usize, steps: usize, chunksize: usize) {
-        let mut from = skip;
+    /// Append the steps of a checked chunk from `skip` on; returns the first steps of the blocks that are full now.
+    pub fn append(&mut self, layout: &Layout, chunk: &Chunk, skip: usize, steps: usize, chunksize: usize) -> Vec<u64> {
+        let (mut from, mut full) = (skip, vec![]);
         while from < steps {
             if self.blocks.back().is_none_or(|b| b.len >= chunksize || b.end() != self.next) {
                 self.blocks.push_back(Block::new(self.next, layout, chunksize));
             }
-            let Some(block) = self.blocks.back_mut() else { return };
+            let Some(block) = self.blocks.back_mut() else { break };
             let count = (chunksize - block.len).min(steps - from);
             append_part(block, layout, chunk, from..from + count);
             block.len += count;
             self.next += count as u64;
             from += count;
+            full.extend((block.len >= chunksize).then_some(block.first));
         }
+        full
     }
 
-    /// Free the blocks that end at or before a step; returns the number of steps freed.
-    pub fn free_before(&mut self, step: u64) -> usize {
-        let mut freed = 0;
+    /// Free the blocks that end at or before a step; returns the number of steps freed, and of those that were on disk.
+    pub fn free_before(&mut self, step: u64) -> [usize; 2] {
+        let mut freed = [0; 2];
         while let Some(block) = self.blocks.front().filter(|b| b.end() <= step) {
-            freed += block.len;
+            freed[0] += block.len;
+            freed[1] += if block.on_disk() { block.len } else { 0 };
             self.blocks.pop_front();
         }
         freed
+    }
+
+    /// The block that starts with a step.
+    pub fn block_mut(&mut self, first: u64) -> Option<&mut Block> {
+        let index = self.blocks.binary_search_by_key(&first, |block| block.first).ok()?;
+        self.blocks.get_mut(index)
     }
 
     /// Number of steps stored.
@@ -108,19 +145,34 @@ impl Stream {
         stored as u64 == steps.end - steps.start
     }
 
-    /// Copy steps of one column; all of them must be stored.
-    pub fn copy(&self, place: (usize, usize), width: usize, steps: Range<u64>, out: &mut Vec<u8>) {
+    /// Copy steps of one column to the end of `out`; all of them must be stored. What is on disk becomes zeros and is added to
+    /// `missing`.
+    pub fn copy(
+        &self,
+        (part, column): (usize, usize),
+        width: usize,
+        steps: Range<u64>,
+        out: &mut Vec<u8>,
+        (files, missing): (&mut Files, &mut Vec<Missing>),
+    ) -> Result<(), FileError> {
         for (index, inside, _) in self.overlaps(&steps) {
-            let column = &self.blocks[index].parts[place.0].columns[place.1];
-            out.extend_from_slice(&column[inside.start * width..inside.end * width]);
+            let bytes = inside.start * width..inside.end * width;
+            match &self.blocks[index].parts[part].place {
+                Place::Memory(columns) => out.extend_from_slice(&columns[column][bytes]),
+                Place::Disk(from) => {
+                    missing.push(files.missing(from, column, [bytes.start, out.len(), bytes.len()])?);
+                    out.resize(out.len() + bytes.len(), 0);
+                }
+            }
         }
+        Ok(())
     }
 
     /// Overwrite steps of one column with `bytes`; steps that are not stored any more are skipped.
     pub fn overwrite(&mut self, place: (usize, usize), width: usize, steps: Range<u64>, bytes: &[u8]) {
         for (index, inside, within) in self.overlaps(&steps) {
-            let column = &mut self.blocks[index].parts[place.0].change()[place.1];
-            column[inside.start * width..inside.end * width]
+            let Some(columns) = self.blocks[index].parts[place.0].change() else { continue };
+            columns[place.1][inside.start * width..inside.end * width]
                 .copy_from_slice(&bytes[within.start * width..within.end * width]);
         }
     }
@@ -138,7 +190,7 @@ impl Stream {
 }
 
 fn append_part(block: &mut Block, layout: &Layout, chunk: &Chunk, rows: Range<usize>) {
-    let [mut steps, mut latents] = block.parts.each_mut().map(|part| part.change().iter_mut());
+    let [mut steps, mut latents] = block.parts.each_mut().map(|part| part.change().into_iter().flatten());
     for ((column, place), array) in layout.columns.iter().zip(&layout.places).zip(chunk.columns.values()) {
         let target = if place.0 == 0 { steps.next() } else { latents.next() };
         let width = column.width();

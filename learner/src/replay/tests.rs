@@ -8,6 +8,7 @@ use shared::array::{Array, DType};
 use shared::config::{FracsConfig, ReplayConfig};
 use shared::experience::{Chunk, DETER, STOCH, StreamId, UPDATE, VERSION};
 
+use super::layout::Layout;
 use super::*;
 
 const LENGTH: usize = 5;
@@ -17,6 +18,7 @@ fn config() -> ReplayConfig {
     ReplayConfig {
         size: 40,
         gib: 1.0,
+        disk_gib: 0.0,
         online: true,
         chunksize: 4,
         fracs: Default::default(),
@@ -322,18 +324,65 @@ fn write_back(model: &mut Model, replay: &Replay, ids: &[StepId], stamp: f32) {
     }
 }
 
+fn files(dir: &Path) -> Vec<String> {
+    std::fs::read_dir(dir).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn full_blocks_are_on_disk_and_leave_with_their_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::of(&chunk(stream(0), 0, 1)).unwrap();
+    // Four blocks of four steps.
+    let disk_gib = (16 * layout.part_bytes(0)) as f64 / (1u64 << 30) as f64;
+    let on_disk = replay(&ReplayConfig { disk_gib, ..config() }, dir.path());
+    let in_memory = replay(&ReplayConfig { size: 12, ..config() }, dir.path());
+    for first in (0..40).step_by(2) {
+        on_disk.insert(&chunk(stream(0), first, 2)).unwrap();
+        on_disk.unload().unwrap();
+        in_memory.insert(&chunk(stream(0), first, 2)).unwrap();
+        assert!(files(dir.path()).len() <= 4, "{:?}", files(dir.path()));
+    }
+    let stats = on_disk.stats();
+    assert_eq!(stats.disk_bytes, 16 * layout.part_bytes(0));
+    assert_eq!(stats.bytes, stats.steps * layout.part_bytes(1) + (stats.steps - 16) * layout.part_bytes(0));
+    assert_eq!(on_disk.sample(50).unwrap(), in_memory.sample(50).unwrap());
+    // A checkpoint keeps its files, whatever happens to the steps.
+    let manifest = on_disk.save().unwrap();
+    let named: Vec<String> = manifest.files().map(String::from).collect();
+    drop(on_disk);
+    assert!(named.iter().all(|file| files(dir.path()).contains(file)));
+    let config = ReplayConfig { disk_gib, ..config() };
+    let (restored, _) = Replay::load(&config, LENGTH, CONTEXT, dir.path(), &manifest, Damaged::Refuse).unwrap();
+    assert_eq!(restored.stats(), stats);
+}
+
+#[test]
+fn a_sample_is_whole_although_its_block_is_freed_before_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let replay = replay(&ReplayConfig { size: 4, disk_gib: 1.0, ..config() }, dir.path());
+    replay.insert(&chunk(stream(0), 0, 8)).unwrap();
+    replay.unload().unwrap();
+    let drawn = replay.store.lock().sample(8).unwrap();
+    replay.insert(&chunk(stream(0), 8, 12)).unwrap();
+    replay.unload().unwrap();
+    let steps = drawn.finish().unwrap().batch["lucid/version"].values::<u64>();
+    assert!(steps.chunks(LENGTH).all(|row| row[0] < 4 && row.windows(2).all(|w| w[1] == w[0] + 1)), "{steps:?}");
+    assert!(!files(dir.path()).iter().any(|file| file.contains("-0000000000.")), "then the first block's file is gone");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn behaves_like_a_plain_list_of_steps(
         ops in prop::collection::vec(op(), 1..80), size in 1usize..40, cap_steps in 30usize..90, online: bool,
-        priority in prop_oneof![Just(0.0), Just(0.5), Just(1.0)],
+        priority in prop_oneof![Just(0.0), Just(0.5), Just(1.0)], on_disk: bool,
     ) {
         let dir = tempfile::tempdir().unwrap();
         let step_bytes = chunk(stream(0), 0, 1).bytes();
         let gib = (cap_steps * step_bytes) as f64 / (1u64 << 30) as f64;
         let fracs = FracsConfig { uniform: 1.0 - priority, priority, recency: 0.0 };
-        let config = ReplayConfig { size, gib, online, fracs, ..config() };
+        let disk_gib = if on_disk { 1.0 } else { 0.0 };
+        let config = ReplayConfig { size, gib, disk_gib, online, fracs, ..config() };
         let mut replay = replay(&config, dir.path());
         let (mut model, mut next, mut late) = (Model::new(), [0u64; 3], Vec::new());
         for (at, op) in ops.into_iter().enumerate() {
@@ -341,6 +390,7 @@ proptest! {
                 Op::Insert { env, len } => {
                     let from = next[env as usize];
                     prop_assert_eq!(replay.insert(&chunk(stream(env), from, len)).unwrap().steps, len);
+                    replay.unload().unwrap();
                     next[env as usize] += len as u64;
                     for s in from..next[env as usize] {
                         model.insert((env, s), [s as f32 * 10.0, s as f32 * 100.0]);

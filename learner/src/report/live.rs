@@ -124,13 +124,17 @@ pub fn mean(returns: &[f64]) -> Option<f64> {
 fn replay(report: &Report) -> Vec<String> {
     let r = report.replay;
     let share = |held: u64, cap: u64| if cap > 0 { held as f64 / cap as f64 } else { 0.0 };
-    let full = share(r.steps, r.cap).max(share(r.bytes, r.cap_bytes)).min(1.0);
-    vec![
+    let full = share(r.steps, r.cap).max(share(r.bytes, r.cap_bytes)).max(share(r.disk_bytes, r.disk_cap_bytes));
+    let full = full.min(1.0);
+    let disk = format!("{}/{} on disk", bytes(r.disk_bytes), bytes(r.disk_cap_bytes));
+    let mut parts = vec![
         format!("{:.0}% full", full * 100.0),
         waits(report),
         format!("{}/{} steps", count(r.steps), count(r.cap)),
         format!("{}/{}", bytes(r.bytes), bytes(r.cap_bytes)),
-    ]
+    ];
+    parts.extend((r.disk_cap_bytes > 0).then_some(disk));
+    parts
 }
 
 /// Who waits for whom.

@@ -14,7 +14,12 @@ pub fn lines(start: &StartReport, width: usize) -> Vec<String> {
         lines.extend(wrap(&format!("frozen ViT: {}", vit.source), width));
         lines.extend(wrap(&format!("its BLAKE3: {}", vit.digest), width));
     }
-    let need = format!("replay needs {} when full: {} steps", bytes(start.replay_bytes), grouped(start.replay_steps));
+    let disk = match start.replay_disk_bytes {
+        0 => String::new(),
+        disk => format!(" and {} of disk", bytes(disk)),
+    };
+    let (memory, steps) = (bytes(start.replay_bytes), grouped(start.replay_steps));
+    let need = format!("replay needs {memory}{disk} when full: {steps} steps");
     lines.extend(wrap(&need, width));
     lines.extend(differences(start, width));
     lines

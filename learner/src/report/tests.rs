@@ -35,7 +35,7 @@ fn report(actors: usize) -> Report {
         episodes: 5356,
         returns: vec![-1.0, 1.0, 1.0, 1.0],
         losses: [("dyn", 1.32), ("rep", 1.32), ("con", 0.0131), ("rew", 0.0214)].map(|(n, l)| (n.into(), l)).into(),
-        replay: ReplayReport { steps: 48_210, cap: 5_000_000, bytes: 118 << 20, cap_bytes: 2 << 30 },
+        replay: ReplayReport { steps: 48_210, cap: 5_000_000, bytes: 118 << 20, cap_bytes: 2 << 30, ..Default::default() },
         learner_waits: 0.38,
         actors_wait: 0.02,
         version: 11_840,
@@ -54,6 +54,7 @@ fn start_report() -> StartReport {
         }),
         replay_steps: 800_000,
         replay_bytes: 2 << 30,
+        replay_disk_bytes: 0,
         differences: vec![Difference { key: "run.train_ratio".into(), default: "32.0".into(), value: "64.0".into() }],
     }
 }

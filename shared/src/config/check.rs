@@ -161,6 +161,9 @@ impl Config {
             "`replay.prio.maxfrac` is 1, must be below 1 where `replay.prio.initial` is inf".into()
         });
         p.between("replay.recexp", self.replay.recexp, 0.0, 100.0);
+        p.need(self.replay.disk_gib >= 0.0, || {
+            format!("`replay.disk_gib` is {}, must not be below 0", self.replay.disk_gib)
+        });
         p.need(self.replay.gib > 0.0, || format!("`replay.gib` is {}, must be above 0", self.replay.gib));
         p.between("sync.join_timeout", self.sync.join_timeout, 1.0, f64::MAX);
         let sample = self.agent.sample_length();

@@ -132,6 +132,8 @@ pub struct ReplayConfig {
     pub size: usize,
     /// Cap, in GiB of memory; whichever comes first.
     pub gib: f64,
+    /// Above 0: full blocks of steps are on disk only, up to this many GiB.
+    pub disk_gib: f64,
     /// Newest steps are trained on at least once.
     pub online: bool,
     /// Shares of the ways to draw the other items; their sum is 1.

@@ -16,6 +16,8 @@ pub struct StartReport {
     pub replay_steps: u64,
     /// Memory that replay takes when full, bytes.
     pub replay_bytes: u64,
+    /// Disk that it takes when full, bytes.
+    pub replay_disk_bytes: u64,
     /// Where the config departs from its defaults.
     pub differences: Vec<Difference>,
 }
@@ -103,10 +105,14 @@ pub struct ReplayReport {
     pub steps: u64,
     /// Cap in steps.
     pub cap: u64,
-    /// Bytes held.
+    /// Memory held, bytes.
     pub bytes: u64,
-    /// Cap in bytes.
+    /// Cap of memory, bytes.
     pub cap_bytes: u64,
+    /// Bytes that are on disk only.
+    pub disk_bytes: u64,
+    /// Cap of these; 0 where all is in memory.
+    pub disk_cap_bytes: u64,
 }
 
 /// One actor.

@@ -12,6 +12,7 @@ pub(crate) const DTYPE: DType = DType::F32;
 pub(crate) fn dtype_name(dtype: DType) -> &'static str {
     match dtype {
         DType::U8 => "u8",
+        DType::U16 => "u16",
         DType::I32 => "i32",
         DType::U64 => "u64",
         DType::F16 => "f16",

@@ -94,6 +94,7 @@ fn unsupported(file: &Path, key: &str, dtype: Dtype) -> ParamError {
 fn to_file(dtype: DType) -> Dtype {
     match dtype {
         DType::U8 => Dtype::U8,
+        DType::U16 => Dtype::U16,
         DType::I32 => Dtype::I32,
         DType::U64 => Dtype::U64,
         DType::F16 => Dtype::F16,
@@ -104,6 +105,7 @@ fn to_file(dtype: DType) -> Dtype {
 fn from_file(dtype: Dtype) -> Option<DType> {
     match dtype {
         Dtype::U8 => Some(DType::U8),
+        Dtype::U16 => Some(DType::U16),
         Dtype::I32 => Some(DType::I32),
         Dtype::U64 => Some(DType::U64),
         Dtype::F16 => Some(DType::F16),

@@ -60,7 +60,7 @@ fn batch(config: &AgentConfig, case: Case) -> Batch {
     batch.insert("is_first".into(), Array::u8(&[rows, steps], &first.collect::<Vec<_>>()));
     let rssm = &config.dynamics.rssm;
     batch.insert(DETER.into(), Array::zeros(DType::F32, &[rows, steps, rssm.deter]));
-    batch.insert(STOCH.into(), Array::zeros(DType::F32, &[rows, steps, rssm.stoch, rssm.classes]));
+    batch.insert(STOCH.into(), Array::zeros(DType::U16, &[rows, steps, rssm.stoch]));
     batch.insert("consec".into(), Array::i32(&[rows], &vec![0; rows]));
     batch
 }

@@ -97,6 +97,7 @@ impl<'a> Stored<'a> {
 pub fn name(dtype: DType) -> &'static str {
     match dtype {
         DType::U8 => "u1",
+        DType::U16 => "u2",
         DType::I32 => "i4",
         DType::U64 => "u8",
         DType::F16 => "f2",
