@@ -16,8 +16,9 @@ use crate::error::io;
 pub const ENVIRONMENT: [(&str, &str); 2] = [
     // candle's threads wait for work by spinning: with processes beside each other that costs more than it gives.
     ("CANDLE_NUM_THREADS", "1"),
-    // The allocator keeps freed pages: the next update needs them again, and clearing them takes a sixth of its time.
-    ("MIMALLOC_PURGE_DELAY", "-1"),
+    // The allocator keeps freed pages for ten seconds: the next update needs them again, and clearing them takes a sixth of its
+    // time. What a checkpoint took goes back.
+    ("MIMALLOC_PURGE_DELAY", "10000"),
 ];
 
 /// Lines of a log that are shown when its process has died.

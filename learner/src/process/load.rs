@@ -157,9 +157,10 @@ fn forecast(config: &Config, spaces: &RunSpaces) -> Forecast {
     let latents = rssm.deter * DType::F32.size() + rssm.stoch * DType::U16.size();
     let flags = 3 * DType::U8.size() + DType::F32.size();
     let stamps = 2 * DType::U64.size();
-    let steps = spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + flags + stamps;
+    let step: usize =
+        spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + latents + flags + stamps;
     let streams = config.actor.count * config.actor.envs;
-    Forecast::new(&config.replay, [steps, latents], streams, config.agent.sample_length())
+    Forecast::new(&config.replay, step, streams, config.agent.sample_length())
 }
 
 fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &Agent) -> Result<Welcome, RunError> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use safetensors::SafeTensors;
 
+use super::latents::Slot;
 use super::layout::Layout;
 use crate::durable::FileError;
 
@@ -51,19 +52,37 @@ impl Drop for OnDisk {
 
 /// Bytes of a batch that are still in a file.
 pub(super) struct Missing {
-    file: Arc<File>,
-    from: Arc<OnDisk>,
-    start: u64,
+    source: Source,
+    column: usize,
+    /// Where they begin in the column.
+    start: usize,
     /// Where they belong in the column of the batch.
     at: usize,
     len: usize,
 }
 
+enum Source {
+    Steps(Arc<File>, Arc<OnDisk>),
+    Latents(Arc<Slot>),
+}
+
 impl Missing {
+    /// Latents: `len` bytes of column `column`, from byte `start` on, which belong at `at` of a column of the batch. They are read as
+    /// they are by then.
+    pub fn latents(slot: &Arc<Slot>, column: usize, [start, at, len]: [usize; 3]) -> Self {
+        Self { source: Source::Latents(slot.clone()), column, start, at, len }
+    }
+
     /// Read them.
     pub fn read(&self, column: &mut [u8]) -> Result<(), FileError> {
         let into = &mut column[self.at..self.at + self.len];
-        self.file.read_exact_at(into, self.start).map_err(FileError::io("read", &self.from.path))
+        match &self.source {
+            Source::Latents(slot) => slot.read(self.column, self.start, into),
+            Source::Steps(file, from) => {
+                let start = from.starts[self.column] + self.start as u64;
+                file.read_exact_at(into, start).map_err(FileError::io("read", &from.path))
+            }
+        }
     }
 }
 
@@ -74,7 +93,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// `len` bytes of column `column`, from byte `start` of the column on, which belong at `at` of a column of the batch.
+    /// Steps, as [`Missing::latents`].
     pub fn missing(
         &mut self,
         from: &Arc<OnDisk>,
@@ -90,6 +109,6 @@ impl Files {
                 file
             }
         };
-        Ok(Missing { file, from: from.clone(), start: from.starts[column] + start as u64, at, len })
+        Ok(Missing { source: Source::Steps(file, from.clone()), column, start, at, len })
     }
 }

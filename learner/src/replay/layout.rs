@@ -70,11 +70,6 @@ impl Layout {
         self.columns.iter().map(Column::width).sum()
     }
 
-    /// Bytes of one step in one part.
-    pub fn part_bytes(&self, part: usize) -> usize {
-        self.part(part).map(Column::width).sum()
-    }
-
     /// Columns of one part, in the order in which a block stores them.
     pub fn part(&self, part: usize) -> impl Iterator<Item = &Column> {
         self.columns.iter().zip(&self.places).filter(move |(_, place)| place.0 == part).map(|(c, _)| c)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use shared::config::ReplayConfig;
 
+use super::latents::{LatentFile, Slot};
 use super::layout::{Layout, PARTS};
 use super::manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 use super::store::{Item, Store};
@@ -62,10 +63,12 @@ impl Replay {
 
 fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<FileError>, ReplayError> {
     let layout = Layout::new(manifest.columns.clone());
+    let disk = store.config.disk_gib > 0.0 && !layout.columns.is_empty();
+    let latents = disk.then(|| store.latents(dir, &layout)).transpose()?;
     let mut damage = Vec::new();
     let mut holes = Vec::new();
     for record in &manifest.streams {
-        let (stream, gone) = restore_stream(&layout, dir, record, store, &mut damage);
+        let (stream, gone) = restore_stream(&layout, dir, record, (store, latents.as_ref()), &mut damage);
         store.streams.insert(record.id, stream);
         holes.push(gone);
     }
@@ -116,7 +119,7 @@ fn restore_stream(
     layout: &Layout,
     dir: &Path,
     record: &StreamRecord,
-    store: &Store,
+    (store, latents): (&Store, Option<&Arc<LatentFile>>),
     damage: &mut Vec<FileError>,
 ) -> (Stream, Vec<Hole>) {
     let length = store.length;
@@ -124,8 +127,8 @@ fn restore_stream(
     let mut blocks = VecDeque::new();
     for block in &record.blocks {
         // A full block never changes.
-        let on_disk = store.config.disk_gib > 0.0 && block.len >= store.config.chunksize;
-        match read_block(layout, dir, block, on_disk) {
+        let latents = latents.filter(|_| block.len == store.config.chunksize);
+        match read_block(layout, dir, block, latents) {
             Ok(block) => blocks.push_back(block),
             Err(error) => {
                 damage.push(error);
@@ -140,12 +143,18 @@ fn restore_stream(
     (Stream { blocks, next: record.next, next_item, live: 0, closed: record.closed }, holes)
 }
 
-fn read_block(layout: &Layout, dir: &Path, record: &BlockRecord, on_disk: bool) -> Result<Block, FileError> {
+/// In memory; or, if there are `latents`, on disk.
+fn read_block(
+    layout: &Layout,
+    dir: &Path,
+    record: &BlockRecord,
+    latents: Option<&Arc<LatentFile>>,
+) -> Result<Block, FileError> {
     let mut parts: [Part; PARTS] = Default::default();
     for (index, part) in parts.iter_mut().enumerate().filter(|(index, _)| layout.part(*index).next().is_some()) {
         let missing = || FileError::damaged(dir, format!("no file is listed for steps from {} on", record.first));
         let saved = record.parts.get(index).ok_or_else(missing)?;
-        part.place = read_part(layout, index, dir, (record.len, saved), on_disk && index == 0)?;
+        part.place = read_part(layout, index, dir, (record.len, saved), latents)?;
         part.saved = Some((part.version, saved.clone()));
     }
     Ok(Block { first: record.first, len: record.len, parts })
@@ -156,7 +165,7 @@ fn read_part(
     part: usize,
     dir: &Path,
     (len, saved): (usize, &PartRecord),
-    on_disk: bool,
+    latents: Option<&Arc<LatentFile>>,
 ) -> Result<Place, FileError> {
     let path = dir.join(&saved.file);
     let bytes = durable::read_checked(&path, &saved.digest)?;
@@ -171,9 +180,10 @@ fn read_part(
             || format!("column {:?} is not {:?} with {len} steps of {:?}", column.key, column.dtype, column.shape);
         array.map(|a| a.bytes).ok_or_else(|| FileError::damaged(&path, reason()))
     };
-    let columns = layout.part(part).map(column).collect::<Result<_, _>>()?;
-    if !on_disk {
-        return Ok(Place::Memory(Arc::new(columns)));
+    let columns = Arc::new(layout.part(part).map(column).collect::<Result<_, _>>()?);
+    let Some(latents) = latents else { return Ok(Place::Memory(columns)) };
+    if part == 1 {
+        return Ok(Place::Slot(Arc::new(Slot::new(latents, &columns)?)));
     }
     let file = OnDisk::new(&path, layout, part, &bytes)?;
     file.name();

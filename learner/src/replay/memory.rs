@@ -20,24 +20,18 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// `steps` and `latents`: bytes of one step in each part; `streams`: environments that record at the same time; `length`: steps
-    /// of one item.
-    pub fn new(config: &ReplayConfig, [steps, latents]: [usize; 2], streams: usize, length: usize) -> Self {
+    /// `step_bytes`: bytes of one step; `streams`: environments that record at the same time; `length`: steps of one item.
+    pub fn new(config: &ReplayConfig, step_bytes: usize, streams: usize, length: usize) -> Self {
         let bytes = |gib: f64| (gib * (1u64 << 30) as f64) as u64;
-        let (cap, disk_cap) = (bytes(config.gib), bytes(config.disk_gib));
-        let (step_bytes, block) = (steps + latents, config.chunksize as u64);
+        let (cap, disk_cap, step) = (bytes(config.gib), bytes(config.disk_gib), step_bytes.max(1) as u64);
         // Beside the items, every stream keeps its last unfinished item and up to a block that is freed as a whole.
-        let beside = streams as u64 * (length as u64 + block);
-        // In memory: every step, or latents of all and the steps of open blocks.
-        let (each, open) = match disk_cap {
-            0 => (step_bytes, 0),
-            _ => (latents, streams as u64 * block * steps as u64),
-        };
-        let in_memory = cap.saturating_sub(open) / each.max(1) as u64;
-        let on_disk = if disk_cap > 0 { disk_cap / steps.max(1) as u64 } else { u64::MAX };
-        let items = (config.size as u64).min(in_memory.min(on_disk).saturating_sub(beside));
-        let memory = ((items + beside) * each as u64 + open).min(cap);
-        let disk = if disk_cap > 0 { ((items + beside) * steps as u64).min(disk_cap) } else { 0 };
+        let open = streams as u64 * config.chunksize as u64;
+        let beside = streams as u64 * length as u64 + open;
+        let most = if disk_cap > 0 { disk_cap } else { cap };
+        let items = (config.size as u64).min((most / step).saturating_sub(beside));
+        let all = ((items + beside) * step).min(most);
+        // On disk is all but the blocks that streams are writing.
+        let (memory, disk) = if disk_cap > 0 { ((open * step).min(cap), all) } else { (all, 0) };
         let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
         Self { step_bytes, memory, disk, items: items as usize, machine }
     }
@@ -94,15 +88,15 @@ mod tests {
 
     #[test]
     fn the_smaller_cap_decides() {
-        let by_steps = Forecast::new(&config(1000, 1.0), [600, 400], 2, 65);
+        let by_steps = Forecast::new(&config(1000, 1.0), 1000, 2, 65);
         assert_eq!((by_steps.items, by_steps.memory, by_steps.disk), (1000, (1000 + 2 * 165) * 1000, 0));
-        let by_bytes = Forecast::new(&config(10_000_000, 1.0), [1 << 19, 1 << 19], 2, 65);
+        let by_bytes = Forecast::new(&config(10_000_000, 1.0), 1 << 20, 2, 65);
         assert_eq!((by_bytes.items, by_bytes.memory), (1024 - 330, 1 << 30));
         let on_disk = ReplayConfig { disk_gib: 10.0, ..config(1_000_000, 1.0) };
-        let by_size = Forecast::new(&on_disk, [10_000, 100], 2, 65);
+        let by_size = Forecast::new(&on_disk, 10_000, 2, 65);
         assert_eq!((by_size.items, by_size.disk), (1_000_000, (1_000_000 + 330) * 10_000));
-        assert_eq!(by_size.memory, 1_000_330 * 100 + 2 * 100 * 10_000);
-        let by_disk = Forecast::new(&on_disk, [1 << 20, 100], 2, 65);
+        assert_eq!(by_size.memory, 2 * 100 * 10_000);
+        let by_disk = Forecast::new(&on_disk, 1 << 20, 2, 65);
         assert_eq!((by_disk.items, by_disk.disk), (10 * 1024 - 330, 10 << 30));
     }
 

@@ -6,6 +6,7 @@
 
 mod disk;
 mod error;
+mod latents;
 mod layout;
 mod load;
 mod manifest;

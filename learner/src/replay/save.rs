@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use shared::experience::StreamId;
 
 use super::layout::{Layout, PART_NAMES};
 use super::manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
-use super::store::{Item, Store};
+use super::store::Item;
 use super::disk::OnDisk;
+use super::latents::Frozen;
 use super::stream::{Block, Columns, Place, Stream};
 use super::{Replay, ReplayError};
 use crate::durable::{self, FileError};
@@ -28,7 +30,22 @@ struct Job {
     at: (usize, usize, usize),
     len: usize,
     version: u64,
-    columns: Columns,
+    source: Source,
+}
+
+/// Columns as they are at a cut.
+enum Source {
+    Memory(Columns),
+    Slot(Arc<Frozen>),
+}
+
+impl Source {
+    fn columns(self) -> Result<Columns, FileError> {
+        match self {
+            Source::Memory(columns) => Ok(columns),
+            Source::Slot(frozen) => frozen.take(),
+        }
+    }
 }
 
 impl Replay {
@@ -37,8 +54,9 @@ impl Replay {
         let mut store = self.store.lock();
         store.saves += 1;
         let mut jobs = Vec::new();
-        let streams =
-            store.streams.iter().enumerate().map(|(i, (id, s))| record(&store, i, *id, s, &mut jobs)).collect();
+        let saves = store.saves;
+        let streams = store.streams.iter_mut().enumerate();
+        let streams = streams.map(|(i, (id, stream))| record(saves, i, *id, stream, &mut jobs)).collect();
         let index: BTreeMap<_, _> = store.streams.keys().enumerate().map(|(i, id)| (*id, i)).collect();
         let manifest = Manifest {
             length: store.length,
@@ -69,7 +87,9 @@ impl Replay {
             let path = self.dir.join(&file);
             let (digest, bytes) = write_part(&path, &layout, 0, len, &columns)?;
             let on_disk = OnDisk::new(&path, &layout, 0, &bytes)?;
-            self.store.lock().moved(id, first, on_disk, PartRecord { file, digest });
+            let mut store = self.store.lock();
+            let latents = store.latents(&self.dir, &layout)?;
+            store.moved((id, first), (on_disk, PartRecord { file, digest }), &latents)?;
         }
         Ok(())
     }
@@ -89,60 +109,72 @@ impl PendingSave<'_> {
     pub fn write(mut self) -> Result<Manifest, ReplayError> {
         let dir = &self.replay.dir;
         fs::create_dir_all(dir).map_err(FileError::io("create", dir))?;
-        if let Some(layout) = &self.layout {
-            for job in &self.jobs {
-                let (stream, block, part) = job.at;
-                let record = &mut self.manifest.streams[stream].blocks[block].parts[part];
-                record.digest = write_part(&dir.join(&record.file), layout, part, job.len, &job.columns)?.0;
-            }
+        let mut written = vec![];
+        for job in self.jobs.drain(..) {
+            let Some(layout) = &self.layout else { break };
+            let (stream, block, part) = job.at;
+            let record = &mut self.manifest.streams[stream].blocks[block].parts[part];
+            let columns = job.source.columns()?;
+            record.digest = write_part(&dir.join(&record.file), layout, part, job.len, &columns)?.0;
+            written.push((job.at, job.version));
         }
         durable::sync_dir(dir)?;
-        self.remember();
+        self.remember(&written);
         Ok(self.manifest)
     }
 
     /// Tell the blocks which files hold them, so that the next save skips those unchanged since.
-    fn remember(&self) {
+    fn remember(&self, written: &[((usize, usize, usize), u64)]) {
         let mut store = self.replay.store.lock();
-        for job in &self.jobs {
-            let (stream, block, part) = job.at;
+        for ((stream, block, part), version) in written.iter().copied() {
             let record = &self.manifest.streams[stream];
             let saved = &record.blocks[block];
             let stored = store.streams.get_mut(&record.id).map(|s| s.blocks.iter_mut());
             if let Some(target) = stored.and_then(|mut blocks| blocks.find(|b| b.first == saved.first)) {
                 let target = &mut target.parts[part];
-                // A part that went to disk meanwhile has a file of its own.
-                if target.memory().is_some() {
-                    target.saved = Some((job.version, saved.parts[part].clone()));
+                // Steps that went to disk meanwhile have a file of their own.
+                if !matches!(target.place, Place::Disk(_)) {
+                    target.saved = Some((version, saved.parts[part].clone()));
                 }
             }
         }
     }
 }
 
-fn record(store: &Store, index: usize, id: StreamId, stream: &Stream, jobs: &mut Vec<Job>) -> StreamRecord {
-    let blocks = stream.blocks.iter().enumerate().map(|(at, block)| {
-        let parts = (0..block.parts.len()).map(|part| part_record(store.saves, id, (index, at, part), block, jobs));
-        BlockRecord { first: block.first, len: block.len, parts: parts.collect() }
+fn record(saves: u64, index: usize, id: StreamId, stream: &mut Stream, jobs: &mut Vec<Job>) -> StreamRecord {
+    let blocks = stream.blocks.iter_mut().enumerate().map(|(at, block)| {
+        let parts = 0..block.parts.len();
+        let parts = parts.map(|part| part_record(saves, id, (index, at, part), block, jobs)).collect();
+        BlockRecord { first: block.first, len: block.len, parts }
     });
-    StreamRecord { id, next: stream.next, next_item: stream.next_item, closed: stream.closed, blocks: blocks.collect() }
+    let blocks = blocks.collect();
+    StreamRecord { id, next: stream.next, next_item: stream.next_item, closed: stream.closed, blocks }
 }
 
-fn part_record(saves: u64, id: StreamId, at: (usize, usize, usize), block: &Block, jobs: &mut Vec<Job>) -> PartRecord {
-    let part = &block.parts[at.2];
-    let columns = match &part.place {
-        Place::Memory(columns) if columns.is_empty() => return PartRecord::default(),
-        Place::Memory(columns) => Some(columns),
-        Place::Disk(file) => {
-            file.name();
-            None
-        }
-    };
+fn part_record(
+    saves: u64,
+    id: StreamId,
+    at: (usize, usize, usize),
+    block: &mut Block,
+    jobs: &mut Vec<Job>,
+) -> PartRecord {
+    let part = &mut block.parts[at.2];
+    if part.memory().is_some_and(|columns| columns.is_empty()) {
+        return PartRecord::default();
+    }
+    if let Place::Disk(file) = &part.place {
+        file.name();
+    }
     if let Some(record) = part.clean() {
         return record.clone();
     }
-    let Some(columns) = columns else { return PartRecord::default() };
-    jobs.push(Job { at, len: block.len, version: part.version, columns: columns.clone() });
+    let source = match part.place.clone() {
+        Place::Memory(columns) => Source::Memory(columns),
+        Place::Slot(slot) => Source::Slot(part.freeze(&slot)),
+        // It was written before it came here.
+        Place::Disk(_) => return PartRecord::default(),
+    };
+    jobs.push(Job { at, len: block.len, version: part.version, source });
     PartRecord { file: file_name(id, block.first, &format!("{saves:06}"), at.2), digest: String::new() }
 }
 

@@ -1,6 +1,7 @@
 //! The state behind the lock: streams, items, and the draw.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
@@ -11,6 +12,7 @@ use shared::config::ReplayConfig;
 use shared::experience::{Chunk, DETER, STOCH, StreamId};
 
 use super::disk::{Files, Missing, OnDisk};
+use super::latents::{LatentFile, Slot};
 use super::layout::{Column, Layout};
 use super::priority::Priority;
 use super::manifest::PartRecord;
@@ -43,6 +45,7 @@ pub(super) struct Store {
     pub on_disk: usize,
     /// Full blocks that are to go to disk.
     pub full: VecDeque<(StreamId, u64)>,
+    latents: Option<Arc<LatentFile>>,
 }
 
 impl Store {
@@ -72,6 +75,7 @@ impl Store {
             evicted: 0,
             on_disk: 0,
             full: VecDeque::new(),
+            latents: None,
         })
     }
 
@@ -158,13 +162,32 @@ impl Store {
         made
     }
 
-    /// The steps of a block are in a file now.
-    pub fn moved(&mut self, id: StreamId, first: u64, on_disk: OnDisk, record: PartRecord) {
-        let Some(block) = self.streams.get_mut(&id).and_then(|stream| stream.block_mut(first)) else { return };
-        let part = &mut block.parts[0];
-        part.saved = Some((part.version, record));
-        part.place = Place::Disk(Arc::new(on_disk));
+    /// The steps of a block are in a file now; its latents go to a slot.
+    pub fn moved(
+        &mut self,
+        (id, first): (StreamId, u64),
+        (on_disk, record): (OnDisk, PartRecord),
+        latents: &Arc<LatentFile>,
+    ) -> Result<(), ReplayError> {
+        let block = self.streams.get_mut(&id).and_then(|stream| stream.block_mut(first));
+        let Some(block) = block else { return Ok(()) };
+        let [steps, own] = &mut block.parts;
+        if let Some(columns) = own.memory() {
+            own.place = Place::Slot(Arc::new(Slot::new(latents, columns)?));
+        }
+        steps.saved = Some((steps.version, record));
+        steps.place = Place::Disk(Arc::new(on_disk));
         self.on_disk += block.len;
+        Ok(())
+    }
+
+    /// Where latents of full blocks go.
+    pub fn latents(&mut self, dir: &Path, layout: &Layout) -> Result<Arc<LatentFile>, ReplayError> {
+        let file = match &self.latents {
+            Some(file) => file.clone(),
+            None => LatentFile::new(dir, layout, self.config.chunksize)?,
+        };
+        Ok(self.latents.insert(file).clone())
     }
 
     /// The next item of a stream, if all its steps are there.
@@ -192,7 +215,7 @@ impl Store {
     /// Evict until `incoming` bytes fit under the cap.
     fn make_room(&mut self, incoming: usize, newcomer: StreamId) -> Result<(), ReplayError> {
         let cap = self.cap_bytes();
-        let block = self.config.chunksize * self.layout.as_ref().map_or(0, |layout| layout.part_bytes(0));
+        let block = self.config.chunksize * self.layout.as_ref().map_or(0, Layout::step_bytes);
         self.evict_while(|store| store.bytes() + incoming > cap || !store.disk_holds(block));
         if self.bytes() + incoming <= cap {
             return Ok(());
@@ -247,7 +270,7 @@ impl Store {
 
     /// Bytes that are on disk only.
     pub fn disk_bytes(&self) -> usize {
-        self.on_disk * self.layout.as_ref().map_or(0, |layout| layout.part_bytes(0))
+        self.on_disk * self.layout.as_ref().map_or(0, Layout::step_bytes)
     }
 
     pub fn disk_cap_bytes(&self) -> usize {
@@ -329,7 +352,7 @@ impl Store {
         for ((place, width, steps), array) in found.into_iter().zip([deter, stoch]) {
             for (id, bytes) in ids.iter().zip(array.bytes.chunks_exact((steps * width).max(1))) {
                 if let Some(stream) = self.streams.get_mut(&id.stream) {
-                    stream.overwrite(place, width, id.step..id.step + steps as u64, bytes);
+                    stream.overwrite(place, width, id.step..id.step + steps as u64, bytes)?;
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use shared::experience::Chunk;
 
 use super::disk::{Files, Missing, OnDisk};
+use super::latents::{Frozen, Slot};
 use super::layout::{Layout, PARTS};
 use super::manifest::PartRecord;
 use crate::durable::FileError;
@@ -18,7 +19,10 @@ pub(super) type Columns = Arc<Vec<Vec<u8>>>;
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     Memory(Columns),
+    /// Steps, which do not change any more.
     Disk(Arc<OnDisk>),
+    /// Latents, which do.
+    Slot(Arc<Slot>),
 }
 
 impl Default for Place {
@@ -35,10 +39,12 @@ pub(super) struct Part {
     pub version: u64,
     /// The newest file, and the version it holds.
     pub saved: Option<(u64, PartRecord)>,
+    /// For cuts that need the columns as they are, where they are in a slot.
+    frozen: Vec<Arc<Frozen>>,
 }
 
 impl Part {
-    /// Columns to be changed. None where they are on disk: those are never changed.
+    /// Columns to be changed, where they are in memory.
     fn change(&mut self) -> Option<&mut Vec<Vec<u8>>> {
         let Place::Memory(columns) = &mut self.place else { return None };
         self.version += 1;
@@ -49,8 +55,28 @@ impl Part {
     pub fn memory(&self) -> Option<&Columns> {
         match &self.place {
             Place::Memory(columns) => Some(columns),
-            Place::Disk(_) => None,
+            Place::Disk(_) | Place::Slot(_) => None,
         }
+    }
+
+    /// The latents of a slot as they are now, for a cut.
+    pub fn freeze(&mut self, slot: &Arc<Slot>) -> Arc<Frozen> {
+        self.frozen.retain(|frozen| !frozen.is_taken());
+        let frozen = Arc::new(Frozen::new(slot));
+        self.frozen.push(frozen.clone());
+        frozen
+    }
+
+    /// Overwrite a column from byte `start` on.
+    fn overwrite(&mut self, column: usize, start: usize, bytes: &[u8]) -> Result<(), FileError> {
+        if let Some(columns) = self.change() {
+            columns[column][start..start + bytes.len()].copy_from_slice(bytes);
+        } else if let Place::Slot(slot) = &self.place {
+            self.frozen.drain(..).try_for_each(|frozen| frozen.keep())?;
+            self.version += 1;
+            slot.write(column, start, bytes)?;
+        }
+        Ok(())
     }
 
     /// The file that holds exactly this part.
@@ -157,24 +183,32 @@ impl Stream {
     ) -> Result<(), FileError> {
         for (index, inside, _) in self.overlaps(&steps) {
             let bytes = inside.start * width..inside.end * width;
+            let end = out.len() + bytes.len();
             match &self.blocks[index].parts[part].place {
-                Place::Memory(columns) => out.extend_from_slice(&columns[column][bytes]),
-                Place::Disk(from) => {
-                    missing.push(files.missing(from, column, [bytes.start, out.len(), bytes.len()])?);
-                    out.resize(out.len() + bytes.len(), 0);
+                Place::Memory(columns) => out.extend_from_slice(&columns[column][bytes.clone()]),
+                Place::Disk(from) => missing.push(files.missing(from, column, [bytes.start, out.len(), bytes.len()])?),
+                Place::Slot(slot) => {
+                    missing.push(Missing::latents(slot, column, [bytes.start, out.len(), bytes.len()]));
                 }
             }
+            out.resize(end, 0);
         }
         Ok(())
     }
 
     /// Overwrite steps of one column with `bytes`; steps that are not stored any more are skipped.
-    pub fn overwrite(&mut self, place: (usize, usize), width: usize, steps: Range<u64>, bytes: &[u8]) {
+    pub fn overwrite(
+        &mut self,
+        (part, column): (usize, usize),
+        width: usize,
+        steps: Range<u64>,
+        bytes: &[u8],
+    ) -> Result<(), FileError> {
         for (index, inside, within) in self.overlaps(&steps) {
-            let Some(columns) = self.blocks[index].parts[place.0].change() else { continue };
-            columns[place.1][inside.start * width..inside.end * width]
-                .copy_from_slice(&bytes[within.start * width..within.end * width]);
+            let bytes = &bytes[within.start * width..within.end * width];
+            self.blocks[index].parts[part].overwrite(column, inside.start * width, bytes)?;
         }
+        Ok(())
     }
 
     /// Blocks that hold some of these steps: index, range within the block, range within `steps`.

@@ -175,16 +175,34 @@ fn latents_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_save_holds_the_instant_of_its_cut_and_old_files_stay() {
+    for disk_gib in [0.0, 1.0] {
+        save_while_training(&ReplayConfig { disk_gib, ..config() });
+    }
+}
+
+fn save_while_training(config: &ReplayConfig) {
     let dir = tempfile::tempdir().unwrap();
-    let replay = replay(&config(), dir.path());
+    let replay = replay(config, dir.path());
+    let load = |manifest: &Manifest| {
+        Replay::load(config, LENGTH, CONTEXT, dir.path(), manifest, Damaged::Refuse).map(|(replay, _)| replay)
+    };
     replay.insert(&chunk(stream(0), 0, 10)).unwrap();
+    replay.unload().unwrap();
     let first = replay.save().unwrap();
     let pending = replay.cut();
     let sampled = replay.sample(3).unwrap();
     let latents = |width: &[usize]| Array::f32(&[&[3, 4], width].concat(), &[-1.0; 24]);
     replay.write_latents(&sampled.ids, &latents(&[2]), &latents(&[1, 2])).unwrap();
+    // Another cut before the first is written, and more training before either is.
+    let after = replay.cut();
+    let of_after = replay.sample(3).unwrap();
+    replay.write_latents(&of_after.ids, &latents(&[2]), &latents(&[1, 2])).unwrap();
+    replay.write_latents(&sampled.ids, &latents(&[2]), &latents(&[1, 2])).unwrap();
     replay.insert(&chunk(stream(0), 10, 5)).unwrap();
+    replay.unload().unwrap();
     let second = pending.write().unwrap();
+    let after = after.write().unwrap();
+    assert_eq!(load(&after).unwrap().sample(3).unwrap(), of_after);
     let third = replay.save().unwrap();
     let rewritten: Vec<_> = third.files().filter(|f| !first.files().any(|g| g == *f)).collect();
     assert!(
@@ -192,15 +210,15 @@ fn a_save_holds_the_instant_of_its_cut_and_old_files_stay() {
         "full blocks are written once: {rewritten:?}"
     );
     for manifest in [&first, &second] {
-        let (restored, _) = load(dir.path(), manifest, Damaged::Refuse).unwrap();
+        let restored = load(manifest).unwrap();
         assert_eq!(restored.sample(3).unwrap(), sampled);
     }
-    let (restored, _) = load(dir.path(), &third, Damaged::Refuse).unwrap();
+    let restored = load(&third).unwrap();
     assert_eq!(restored.sample(50).unwrap(), replay.sample(50).unwrap());
     let keep = third.files().map(String::from).collect();
     assert!(!sweep(dir.path(), &keep).unwrap().is_empty());
-    assert!(load(dir.path(), &third, Damaged::Refuse).is_ok());
-    assert!(load(dir.path(), &first, Damaged::Refuse).is_err());
+    assert!(load(&third).is_ok());
+    assert!(load(&first).is_err());
 }
 
 #[test]
@@ -333,7 +351,7 @@ fn full_blocks_are_on_disk_and_leave_with_their_steps() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::of(&chunk(stream(0), 0, 1)).unwrap();
     // Four blocks of four steps.
-    let disk_gib = (16 * layout.part_bytes(0)) as f64 / (1u64 << 30) as f64;
+    let disk_gib = (16 * layout.step_bytes()) as f64 / (1u64 << 30) as f64;
     let on_disk = replay(&ReplayConfig { disk_gib, ..config() }, dir.path());
     let in_memory = replay(&ReplayConfig { size: 12, ..config() }, dir.path());
     for first in (0..40).step_by(2) {
@@ -343,8 +361,8 @@ fn full_blocks_are_on_disk_and_leave_with_their_steps() {
         assert!(files(dir.path()).len() <= 4, "{:?}", files(dir.path()));
     }
     let stats = on_disk.stats();
-    assert_eq!(stats.disk_bytes, 16 * layout.part_bytes(0));
-    assert_eq!(stats.bytes, stats.steps * layout.part_bytes(1) + (stats.steps - 16) * layout.part_bytes(0));
+    assert_eq!(stats.disk_bytes, 16 * layout.step_bytes());
+    assert_eq!(stats.bytes, (stats.steps - 16) * layout.step_bytes());
     assert_eq!(on_disk.sample(50).unwrap(), in_memory.sample(50).unwrap());
     // A checkpoint keeps its files, whatever happens to the steps.
     let manifest = on_disk.save().unwrap();
