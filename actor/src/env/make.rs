@@ -12,16 +12,8 @@ use super::wrappers::{ActionRepeat, Checked, ClipAction, NormalizeAction, Resize
 use super::{Env, EnvError, Observe};
 
 /// Names of the native tasks.
-pub const TASKS: [&str; 8] = [
-    "catch",
-    "cartpole_swingup",
-    "tmaze",
-    "dummy",
-    "dummy_cont",
-    "dummy_mixed",
-    "dummy_sleep",
-    "dummy_compute",
-];
+pub const TASKS: [&str; 8] =
+    ["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed", "dummy_sleep", "dummy_compute"];
 
 /// Steps of a dummy episode.
 const DUMMY_LENGTH: usize = 100;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use shared::config::ReplayConfig;
 
+use super::disk::OnDisk;
 use super::latents::{LatentFile, Slot};
 use super::layout::{Layout, PARTS};
 use super::manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 use super::store::{Item, Store};
-use super::disk::OnDisk;
 use super::stream::{Block, Part, Place, Stream};
 use super::{Replay, ReplayError};
 use crate::durable::{self, FileError};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use shared::experience::StreamId;
 
+use super::disk::OnDisk;
+use super::latents::Frozen;
 use super::layout::{Layout, PART_NAMES};
 use super::manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 use super::store::Item;
-use super::disk::OnDisk;
-use super::latents::Frozen;
 use super::stream::{Block, Columns, Place, Stream};
 use super::{Replay, ReplayError};
 use crate::durable::{self, FileError};
@@ -80,7 +80,9 @@ impl Replay {
             let mut store = self.store.lock();
             let Some(layout) = store.layout.clone() else { return Ok(()) };
             let block = store.streams.get_mut(&id).and_then(|stream| stream.block_mut(first));
-            let Some((len, columns)) = block.and_then(|b| Some((b.len, b.parts[0].memory()?.clone()))) else { continue };
+            let Some((len, columns)) = block.and_then(|b| Some((b.len, b.parts[0].memory()?.clone()))) else {
+                continue;
+            };
             drop(store);
             fs::create_dir_all(&self.dir).map_err(FileError::io("create", &self.dir))?;
             let file = file_name(id, first, "disk", 0);

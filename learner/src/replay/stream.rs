@@ -186,7 +186,9 @@ impl Stream {
             let end = out.len() + bytes.len();
             match &self.blocks[index].parts[part].place {
                 Place::Memory(columns) => out.extend_from_slice(&columns[column][bytes.clone()]),
-                Place::Disk(from) => missing.push(files.missing(from, column, [bytes.start, out.len(), bytes.len()])?),
+                Place::Disk(from) => {
+                    missing.push(files.missing(from, column, [bytes.start, out.len(), bytes.len()])?)
+                }
                 Place::Slot(slot) => {
                     missing.push(Missing::latents(slot, column, [bytes.start, out.len(), bytes.len()]));
                 }

@@ -35,7 +35,13 @@ fn report(actors: usize) -> Report {
         episodes: 5356,
         returns: vec![-1.0, 1.0, 1.0, 1.0],
         losses: [("dyn", 1.32), ("rep", 1.32), ("con", 0.0131), ("rew", 0.0214)].map(|(n, l)| (n.into(), l)).into(),
-        replay: ReplayReport { steps: 48_210, cap: 5_000_000, bytes: 118 << 20, cap_bytes: 2 << 30, ..Default::default() },
+        replay: ReplayReport {
+            steps: 48_210,
+            cap: 5_000_000,
+            bytes: 118 << 20,
+            cap_bytes: 2 << 30,
+            ..Default::default()
+        },
         learner_waits: 0.38,
         actors_wait: 0.02,
         version: 11_840,

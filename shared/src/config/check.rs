@@ -7,16 +7,8 @@ use crate::nn::{Style, StyleError};
 
 use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
 
-const TASKS: &[&str] = &[
-    "catch",
-    "cartpole_swingup",
-    "tmaze",
-    "dummy",
-    "dummy_cont",
-    "dummy_mixed",
-    "dummy_sleep",
-    "dummy_compute",
-];
+const TASKS: &[&str] =
+    &["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed", "dummy_sleep", "dummy_compute"];
 
 /// Problems found so far.
 #[derive(Default)]

@@ -4,9 +4,9 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::array::Array;
 use crate::env::Space;
-use crate::kernels::product::product;
 use crate::kernels::math::{Strides, matmul};
 use crate::kernels::matmul::Matrix;
+use crate::kernels::product::product;
 use crate::kernels::with_weight;
 use crate::params::{Dist, Init, ParamError, Scope, Weight};
 

@@ -15,7 +15,6 @@ pub(crate) mod conv_planes;
 #[cfg(target_arch = "x86_64")]
 pub mod conv_shrink;
 pub(crate) mod factor;
-pub(crate) mod product;
 pub mod gelu;
 mod gru;
 mod image_loss;
@@ -29,6 +28,7 @@ mod packed;
 mod pool;
 mod precision;
 mod processor;
+pub(crate) mod product;
 mod record;
 mod rms_silu;
 mod row_loss;

@@ -121,7 +121,8 @@ fn measure(args: &Args, task: &str, actors: usize) -> Result<Found, RunError> {
 fn found(records: &[BTreeMap<String, Value>], seconds: f64, actors: usize, cores: f64) -> Result<Found, String> {
     let number = |r: &BTreeMap<String, Value>, key: &str| r.get(key).and_then(Value::as_f64);
     let all = |r: &&BTreeMap<String, Value>| {
-        r.keys().filter(|key| key.starts_with("memory/rss/actor-")).count() == actors && r.contains_key("lag/seconds/p95")
+        r.keys().filter(|key| key.starts_with("memory/rss/actor-")).count() == actors
+            && r.contains_key("lag/seconds/p95")
     };
     let mut whole: Vec<_> = records.iter().filter(all).collect();
     let end = whole.last().and_then(|r| number(r, "time")).unwrap_or(0.0);
