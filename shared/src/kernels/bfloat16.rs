@@ -166,7 +166,7 @@ mod avx512 {
 
     use super::{LANES, Left, Pair, Right};
     use crate::kernels::processor;
-    use crate::kernels::tile::tiles;
+    use crate::kernels::tile::{mask, tiles};
 
     /// Pairs of rows of the right operand taken at a time: as much of a panel as the first cache holds.
     const DEPTH: usize = 64;
@@ -204,7 +204,7 @@ mod avx512 {
         for top in (0..pairs.max(1)).step_by(DEPTH) {
             let depth = DEPTH.min(pairs - top);
             for (first, lines, panel) in rhs.panels() {
-                let mask = u16::MAX >> (lines * LANES - (rhs.cols - first).min(lines * LANES));
+                let mask = mask((rhs.cols - first).min(lines * LANES));
                 for (row, rows) in tiles(lhs.rows) {
                     // SAFETY: `row + rows <= m`, `top + depth <= pairs` and `first < cols` lie inside their matrices, whose extents
                     // `Right::multiply` compared; both operands hold all pairs of their extents, by construction; masked columns

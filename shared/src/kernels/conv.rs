@@ -267,10 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn noise(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
-    }
+    use crate::kernels::testing::numbers as noise;
 
     fn close(a: &[f32], b: &[f32]) -> bool {
         let size = b.iter().fold(1.0, |m: f32, x| m.max(x.abs()));

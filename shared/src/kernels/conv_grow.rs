@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
     use crate::kernels::conv_lanes::available;
-    use crate::kernels::testing::{assert_close, noise};
+    use crate::kernels::testing::{assert_close, noise, weight};
     use crate::kernels::{Precision, conv2d, rms_silu, upsample2};
 
     #[test]
@@ -250,7 +250,6 @@ mod tests {
         }
         // No multiple of 16 images, odd sides.
         let x = Var::from_tensor(&noise(1, &[LANES + 3, 3, 2, 5])).unwrap();
-        let weight = |seed, shape: &[usize]| Weight::Var(Var::from_tensor(&noise(seed, shape)).unwrap());
         let weights: Vec<[Weight; 3]> = [(5, 5, 4), (7, 4, 6), (3, 6, 2)]
             .into_iter()
             .zip([10, 20, 30])

@@ -283,20 +283,16 @@ mod avx512 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor, Var};
+    use candle_core::{Device, Tensor};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::testing::noise;
+    use crate::kernels::testing::weight;
     use crate::kernels::{Precision, conv2d, max_pool2, rms_silu};
     use crate::params::Weight;
 
     fn values(x: &Tensor) -> Vec<f32> {
         x.flatten_all().unwrap().to_vec1().unwrap()
-    }
-
-    fn weight(seed: u64, shape: &[usize]) -> Weight {
-        Weight::Var(Var::from_tensor(&noise(seed, shape)).unwrap())
     }
 
     proptest! {

@@ -177,11 +177,9 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Var;
-
     use super::*;
     use crate::kernels::conv_lanes::available;
-    use crate::kernels::testing::{assert_close, noise};
+    use crate::kernels::testing::{assert_close, noise, weight};
     use crate::kernels::{Precision, conv2d, max_pool2, rms_silu};
 
     #[test]
@@ -192,7 +190,6 @@ mod tests {
         // No multiple of 16 images; flat areas, where pixels tie for the largest.
         let shape = [LANES + 3, 8, 12, 3];
         let x = noise(1, &shape).relu().unwrap();
-        let weight = |seed, shape: &[usize]| Weight::Var(Var::from_tensor(&noise(seed, shape)).unwrap());
         let weights: Vec<[Weight; 3]> = [(3, 3, 5), (5, 5, 6)]
             .into_iter()
             .zip([10, 20])

@@ -106,10 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn noise(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
-    }
+    use crate::kernels::testing::numbers as noise;
 
     /// The largest difference of what was found from sums in float64, relative to the sum of magnitudes.
     fn worst(

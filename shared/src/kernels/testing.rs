@@ -1,12 +1,23 @@
 //! What tests of kernels share.
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 
 use crate::dist::{Draws, Seeded};
+use crate::params::Weight;
 
 /// Standard normal numbers that follow from the seed.
 pub fn noise(seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(Seeded::new(seed).normal(shape), shape, &Device::Cpu).unwrap()
+}
+
+/// [`noise`] as a variable.
+pub fn weight(seed: u64, shape: &[usize]) -> Weight {
+    Weight::Var(Var::from_tensor(&noise(seed, shape)).unwrap())
+}
+
+/// Numbers between -1 and 1 that follow from the seed.
+pub fn numbers(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
 }
 
 /// Panics unless all differences are small beside the largest expected value.
