@@ -44,6 +44,9 @@ pub enum RunError {
     /// The frozen encoder's weights.
     #[error(transparent)]
     Fetch(#[from] crate::vit::FetchError),
+    /// Weights that cannot be read.
+    #[error(transparent)]
+    Weights(#[from] crate::vit::LoadError),
     /// Snapshots.
     #[error("publishing the policy: {0}")]
     Snapshot(#[from] shared::snapshot::format::FormatError),

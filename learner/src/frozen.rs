@@ -9,13 +9,13 @@ use ipc_channel::ipc::IpcSharedMemory;
 use shared::config::{Config, VitConfig};
 use shared::params::{ParamError, Params, ReadOnly, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, Tree, VitSpec, check, load, random};
+use shared::vit::{Features, PREFIX, Tree, VitSpec, check, random};
 use shared::wire::Bulk;
 
 use crate::RunError;
 use crate::checkpoint::Frozen;
 use crate::error::io;
-use crate::vit::{Located, fetch, verify};
+use crate::vit::{Hints, Located, fetch, load, verify};
 
 /// File in the run folder with the trunk's sizes.
 const SIZES: &str = "vit.json";
@@ -41,7 +41,7 @@ impl Trunk {
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
                 let (path, origin) = locate(&config.vit)?;
-                let loaded = load(&path)?;
+                let loaded = load(&path, &Hints::of(&config.vit)?)?;
                 if let Some(spec) = remembered(run)? {
                     check(&loaded.tensors, &spec, &loaded.source)?;
                 }

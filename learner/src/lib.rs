@@ -26,5 +26,6 @@ mod run;
 mod saver;
 mod train_loop;
 pub mod vit;
+pub mod weights;
 
 pub use error::RunError;

@@ -6,9 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shared::vit::VitError;
-
-use super::{FetchError, Located};
+use super::{FetchError, LoadError, Located};
 use crate::durable::{FileError, sync_dir, write};
 
 /// What is known of a fetched file.
@@ -61,7 +59,7 @@ impl Cache {
         name: &str,
         bytes: &[u8],
         source: &Source,
-        check: impl Fn(&Path) -> Result<(), VitError>,
+        check: impl Fn(&Path) -> Result<(), LoadError>,
     ) -> Result<PathBuf, FetchError> {
         fs::create_dir_all(&self.dir).map_err(FileError::io("create", &self.dir))?;
         let path = self.weights(name);
@@ -102,9 +100,8 @@ pub(super) fn verify(path: &Path) -> Result<Record, FetchError> {
 
 #[cfg(test)]
 mod tests {
-    use shared::vit::load_with_heads;
-
     use super::*;
+    use crate::vit::{Hints, load};
 
     const SOURCE: Source = Source { place: "a place", note: "a note" };
 
@@ -116,7 +113,7 @@ mod tests {
     fn filled() -> (tempfile::TempDir, Cache, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache { dir: dir.path().join("new/lucid") };
-        let path = cache.install("tiny", &fixture(), &SOURCE, |p| load_with_heads(p, Some(4)).map(drop)).unwrap();
+        let path = cache.install("tiny", &fixture(), &SOURCE, |p| load(p, &Hints { heads: Some(4), ..Hints::default() }).map(drop)).unwrap();
         (dir, cache, path)
     }
 

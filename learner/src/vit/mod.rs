@@ -3,19 +3,24 @@
 //! A fetched file lies in the user's cache beside a record of its source and digest. The record is written last, so a
 //! file without one is a fetch that was cut short, and counts as missing.
 
+mod beside;
 mod cache;
 mod convert;
 mod hub;
+mod load;
+mod names;
 mod protobuf;
 mod wheel;
 
 use std::path::{Path, PathBuf};
 
-use shared::vit::{self, VitError, VitSpec};
+use shared::vit::{VitSpec, check};
 
 use crate::durable::FileError;
 pub use cache::Record;
 use cache::{Cache, Source};
+pub use load::{Hints, LoadError, Loaded, load};
+pub use names::Family;
 
 /// A ViT that can be fetched by name.
 struct Known {
@@ -26,9 +31,9 @@ struct Known {
 
 impl Known {
     /// Whether a file is this ViT.
-    fn check(&self, path: &Path) -> Result<(), VitError> {
-        let loaded = vit::load(path)?;
-        vit::check(&loaded.tensors, &(self.spec)(), &loaded.source)
+    fn check(&self, path: &Path) -> Result<(), LoadError> {
+        let loaded = load(path, &Hints::default())?;
+        Ok(check(&loaded.tensors, &(self.spec)(), &loaded.source)?)
     }
 }
 
@@ -67,7 +72,7 @@ pub enum FetchError {
     File(#[from] FileError),
     /// The weights are not this ViT's.
     #[error(transparent)]
-    Vit(#[from] VitError),
+    Vit(#[from] LoadError),
 }
 
 /// What happens during a fetch.

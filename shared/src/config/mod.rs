@@ -90,6 +90,14 @@ pub struct EnvConfig {
 pub struct VitConfig {
     /// Short name (`dinov2-small`) or path of the weights; empty: images go to the convolutional encoder.
     pub weights: String,
+    /// Whose names the file uses; `auto`: found out.
+    pub family: String,
+    /// What precedes the trunk's names in the file; empty: found out.
+    pub prefix: String,
+    /// Attention heads; 0: found out.
+    pub heads: usize,
+    /// Height and width that frames are resized to, pixels; 0: to the nearest whole number of patches.
+    pub size: [usize; 2],
     /// `pretrained`, or as controls `random` (untrained weights) or `zero` (features replaced by zeros).
     pub features: String,
     /// Block whose output is used, from 0; -1: the last.

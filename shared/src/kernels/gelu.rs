@@ -1,8 +1,8 @@
-//! GELU with the exact error function, as a loop the compiler vectorises.
+//! Nonlinearities of Vision Transformers, in place, as loops that the compiler vectorises.
 
 use multiversion::multiversion;
 
-use super::math::exp;
+use super::math::{exp, sigmoid, tanh};
 
 /// The error function, absolute error below 3e-7 (Abramowitz and Stegun 7.1.26).
 #[inline(always)]
@@ -21,6 +21,23 @@ pub fn gelu(values: &mut [f32]) {
     }
 }
 
+/// GELU in its approximation by tanh.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub fn gelu_tanh(values: &mut [f32]) {
+    const ROOT: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+    for x in values {
+        *x = 0.5 * *x * (1.0 + tanh(ROOT * (*x + 0.044_715 * *x * *x * *x)));
+    }
+}
+
+/// `x * sigmoid(scale * x)`: SiLU with scale 1, CLIP's quick GELU with 1.702.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub fn swish(values: &mut [f32], scale: f32) {
+    for x in values {
+        *x *= sigmoid(scale * *x);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +50,18 @@ mod tests {
             let mut v = [x];
             gelu(&mut v);
             assert!((v[0] - y).abs() < 1e-6, "gelu({x}) = {} instead of {y}", v[0]);
+        }
+    }
+
+    #[test]
+    fn vit_approximations_of_gelu_match_known_values() {
+        // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) and x / (1 + exp(-1.702 x)), in double precision.
+        for (x, by_tanh, quick) in [(1.0, 0.841_192, 0.845_796), (-1.0, -0.158_808, -0.154_204), (2.5, 2.485_152, 2.464_982)] {
+            let (mut a, mut b) = ([x], [x]);
+            gelu_tanh(&mut a);
+            swish(&mut b, 1.702);
+            assert!((a[0] - by_tanh).abs() < 2e-6, "gelu_tanh({x}) = {}", a[0]);
+            assert!((b[0] - quick).abs() < 2e-6, "quick_gelu({x}) = {}", b[0]);
         }
     }
 }

@@ -31,6 +31,7 @@ mod processor;
 pub(crate) mod product;
 mod record;
 mod rms_silu;
+pub mod rotary;
 mod row_loss;
 pub mod stack;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the agent sees of the trunk: pooled tokens of one block.
 
-use super::preprocess::{normalise, trunk_size};
+use super::preprocess::{fixed_size, normalise, whole_patches};
 use super::{Images, Vit, VitError, VitSpec};
 use crate::array::DType;
 use crate::config::VitConfig;
@@ -17,8 +17,11 @@ enum Pool {
 }
 
 impl Pool {
-    fn parse(config: &VitConfig) -> Result<Self, VitError> {
+    fn parse(config: &VitConfig, spec: &VitSpec) -> Result<Self, VitError> {
         match config.pool.as_str() {
+            "cls" if !spec.class_token => {
+                Err(option("pool", "cls", "this ViT has no class token; use `mean` or `grid`".into()))
+            }
             "cls" => Ok(Pool::Cls),
             "mean" => Ok(Pool::Mean),
             "grid" => Ok(Pool::Grid(config.grid)),
@@ -55,6 +58,8 @@ pub struct Features {
     /// None if features are replaced by zeros.
     trunk: Option<Vit>,
     spec: VitSpec,
+    /// What frames are resized to; none: to the nearest whole patches.
+    size: Option<(usize, usize)>,
     block: usize,
     pool: Pool,
 }
@@ -67,7 +72,8 @@ impl Features {
             "zero" => None,
             other => return Err(option("features", other, "use `pretrained`, `random` or `zero`".into())),
         };
-        Ok(Self { trunk, spec: spec.clone(), block: block(config, spec)?, pool: Pool::parse(config)? })
+        let (block, pool) = (block(config, spec)?, Pool::parse(config, spec)?);
+        Ok(Self { trunk, spec: spec.clone(), size: fixed_size(config, spec)?, block, pool })
     }
 
     /// Numbers per pooled token, F.
@@ -79,11 +85,11 @@ impl Features {
     /// Panics if the bytes do not match the sizes.
     pub fn encode(&self, frames: &[u8], n: usize, height: usize, width: usize) -> Vec<f32> {
         assert_eq!(frames.len(), n * height * width * 3, "bytes do not match {n} frames of {height} x {width} x 3");
-        let size = trunk_size((height, width), self.spec.patch);
+        let size = self.size.unwrap_or_else(|| whole_patches((height, width), self.spec.patch));
         let grid = (size.0 / self.spec.patch, size.1 / self.spec.patch);
         let cells = self.pool.cells(grid);
         let Some(trunk) = &self.trunk else { return vec![0.0; n * cells.0 * cells.1 * self.spec.width] };
-        let pixels = normalise(frames, (height, width), size);
+        let pixels = normalise(frames, (height, width), size, self.spec.pixels);
         let tokens = trunk.tokens(Images { pixels: &pixels, n, height: size.0, width: size.1 }, self.block, true);
         let w = self.spec.width;
         let frame = (self.spec.prefix() + grid.0 * grid.1) * w;
@@ -120,8 +126,8 @@ pub fn features_space(config: &VitConfig, spec: &VitSpec, frame: &Space) -> Resu
         return Err(option("weights", &config.weights, reason));
     };
     block(config, spec)?;
-    let size = trunk_size((height, width), spec.patch);
-    let cells = Pool::parse(config)?.cells((size.0 / spec.patch, size.1 / spec.patch));
+    let size = fixed_size(config, spec)?.unwrap_or_else(|| whole_patches((height, width), spec.patch));
+    let cells = Pool::parse(config, spec)?.cells((size.0 / spec.patch, size.1 / spec.patch));
     Ok(Space { dtype: DType::F16, ..Space::vector(&[cells.0 * cells.1, spec.width]) })
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::resample::resize;
+use super::spec::{Activation, Positions};
 use super::{PREFIX, VitError, VitSpec};
-use crate::kernels::{attention::attention, gelu::gelu, layer_norm::layer_norm, matmul::linear};
+use crate::kernels::{attention::attention, gelu, layer_norm::layer_norm, matmul::linear, rotary};
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
 /// Values of one weight: in place where it is mapped, a copy where it is a variable.
@@ -51,20 +52,19 @@ pub struct Images<'a> {
     pub width: usize,
 }
 
-type Positions = HashMap<(usize, usize), Arc<Vec<f32>>>;
-
 /// A frozen Vision Transformer.
 pub struct Vit {
     spec: VitSpec,
     threads: usize,
-    cls: Values,
-    pos: Values,
+    cls: Option<Values>,
+    pos: Option<Values>,
     registers: Option<Values>,
     patch: Pair,
+    pre_norm: Option<Pair>,
     norm: Pair,
     blocks: Vec<Block>,
-    /// Position embeddings of the patches, by size of the grid in patches.
-    positions: Mutex<Positions>,
+    /// By size of the grid in patches: position embeddings of the patches, or the angles of their queries and keys.
+    places: Mutex<HashMap<(usize, usize), Arc<Vec<f32>>>>,
 }
 
 /// Takes weights by name, with the shapes and initialisers that the sizes give.
@@ -108,15 +108,17 @@ impl Vit {
     pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
         spec.validate()?;
         let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
+        let learned = matches!(spec.positions, Positions::Learned { .. });
         let taker = Taker { scope: Scope::root(source).sub(PREFIX), params };
         Ok(Self {
-            cls: taker.values("cls")?,
-            pos: taker.values("pos")?,
-            registers: if spec.registers > 0 { Some(taker.values("registers")?) } else { None },
+            cls: spec.class_token.then(|| taker.values("cls")).transpose()?,
+            pos: learned.then(|| taker.values("pos")).transpose()?,
+            registers: (spec.registers > 0).then(|| taker.values("registers")).transpose()?,
             patch: taker.pair("patch", "kernel")?,
+            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm", "scale")).transpose()?,
             norm: taker.pair("norm", "scale")?,
             blocks: (0..spec.depth).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
-            positions: Mutex::default(),
+            places: Mutex::default(),
             spec: spec.clone(),
             threads,
         })
@@ -132,11 +134,15 @@ impl Vit {
     ///
     /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block.
     pub fn tokens(&self, images: Images, block: usize, normed: bool) -> Vec<f32> {
-        let mut x = self.embed(images);
+        let p = self.spec.patch;
+        let grid = (images.height / p, images.width / p);
+        assert_eq!((grid.0 * p, grid.1 * p), (images.height, images.width), "sides are no multiples of the patch {p}");
+        let places = self.places(grid);
+        let mut x = self.embed(images, &places);
         let tokens = x.len() / (images.n * self.spec.width).max(1);
         let mut work = Work::new(&self.spec, images.n * tokens);
         for block in &self.blocks[..=block] {
-            self.run(block, &mut x, tokens, &mut work);
+            self.run(block, &mut x, tokens, &places, &mut work);
         }
         if normed {
             self.layer_norm(&self.norm, &x, &mut work.normed);
@@ -145,59 +151,105 @@ impl Vit {
         x
     }
 
-    fn embed(&self, images: Images) -> Vec<f32> {
-        let (p, w) = (self.spec.patch, self.spec.width);
-        let grid = (images.height / p, images.width / p);
-        assert_eq!((grid.0 * p, grid.1 * p), (images.height, images.width), "sides are no multiples of the patch {p}");
+    fn embed(&self, images: Images, places: &[f32]) -> Vec<f32> {
+        let w = self.spec.width;
         assert_eq!(images.pixels.len(), images.n * images.height * images.width * 3, "pixels do not match the sizes");
-        let patches = grid.0 * grid.1;
+        let patches = images.height * images.width / self.spec.patch.pow(2);
         let mut embedded = vec![0.0; images.n * patches * w];
-        linear(&unfold(images, p), self.patch.0.get(), self.patch.1.get(), &mut embedded, self.threads);
-        let (prefix, positions) = (self.prefix_tokens(), self.patch_positions(grid));
+        let rows = unfold(images, self.spec.patch);
+        linear(&rows, self.patch.0.get(), self.patch.1.get(), &mut embedded, self.threads);
+        if self.pos.is_some() {
+            embedded.chunks_exact_mut(patches * w).for_each(|frame| add(frame, places, None));
+        }
+        let prefix = self.prefix_tokens();
         let mut x = Vec::with_capacity(images.n * (self.spec.prefix() + patches) * w);
         for frame in embedded.chunks_exact(patches * w) {
             x.extend_from_slice(&prefix);
-            x.extend(frame.iter().zip(positions.iter()).map(|(a, b)| a + b));
+            x.extend_from_slice(frame);
+        }
+        if let Some(norm) = &self.pre_norm {
+            let mut normed = vec![0.0; x.len()];
+            self.layer_norm(norm, &x, &mut normed);
+            return normed;
         }
         x
     }
 
     /// Class token and registers, with their position embeddings where they have one.
     fn prefix_tokens(&self) -> Vec<f32> {
-        let mut prefix = self.cls.get().to_vec();
-        prefix.extend_from_slice(self.registers.as_ref().map_or(&[], Values::get));
-        let positioned = self.spec.pos_prefix * self.spec.width;
-        prefix.iter_mut().zip(&self.pos.get()[..positioned]).for_each(|(x, p)| *x += p);
+        let values = |part: &Option<Values>| part.as_ref().map_or(vec![], |part| part.get().to_vec());
+        let mut prefix = [values(&self.cls), values(&self.registers)].concat();
+        if let (Some(pos), Positions::Learned { prefix: positioned, .. }) = (&self.pos, self.spec.positions) {
+            prefix.iter_mut().zip(&pos.get()[..positioned * self.spec.width]).for_each(|(x, p)| *x += p);
+        }
         prefix
     }
 
-    fn patch_positions(&self, grid: (usize, usize)) -> Arc<Vec<f32>> {
-        let spec = &self.spec;
-        let own = || &self.pos.get()[spec.pos_prefix * spec.width..];
-        let resized = || Arc::new(resize(own(), (spec.grid, spec.grid), grid, spec.width, spec.pos_filter));
-        self.positions.lock().entry(grid).or_insert_with(resized).clone()
+    /// Position embeddings of a grid's patches, or the angles of their queries and keys.
+    fn places(&self, to: (usize, usize)) -> Arc<Vec<f32>> {
+        let (w, heads) = (self.spec.width, self.spec.heads);
+        let compute = || match (self.spec.positions, &self.pos) {
+            (Positions::Learned { grid, prefix, filter }, Some(pos)) => {
+                resize(&pos.get()[prefix * w..], (grid, grid), to, w, filter)
+            }
+            (Positions::Rotary { theta }, _) => rotary::angles(to, w / heads, theta),
+            (Positions::Learned { .. }, None) => vec![],
+        };
+        self.places.lock().entry(to).or_insert_with(|| Arc::new(compute())).clone()
     }
 
     fn layer_norm(&self, norm: &Pair, x: &[f32], out: &mut [f32]) {
         layer_norm(x, norm.0.get(), norm.1.get(), self.spec.eps, out);
     }
 
-    fn run(&self, block: &Block, x: &mut [f32], tokens: usize, work: &mut Work) {
+    fn run(&self, block: &Block, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
+        let (w, heads) = (self.spec.width, self.spec.heads);
         let project = |pair: &Pair, x: &[f32], out: &mut [f32]| {
             linear(x, pair.0.get(), pair.1.get(), out, self.threads);
         };
         let scales = block.scales.as_ref();
         self.layer_norm(&block.norm1, x, &mut work.normed);
         project(&block.qkv, &work.normed, &mut work.qkv);
-        attention(&work.qkv, &mut work.normed, tokens, self.spec.width, self.spec.heads, self.threads);
+        if matches!(self.spec.positions, Positions::Rotary { .. }) {
+            rotary::rotate(&mut work.qkv, places, tokens, w, heads);
+        }
+        attention(&work.qkv, &mut work.normed, tokens, w, heads, self.threads);
         project(&block.proj, &work.normed, &mut work.branch);
         add(x, &work.branch, scales.map(|s| s.0.get()));
 
         self.layer_norm(&block.norm2, x, &mut work.normed);
+        let rows = work.normed.len() / w;
+        work.hidden.resize(rows * block.fc1.1.get().len(), 0.0);
         project(&block.fc1, &work.normed, &mut work.hidden);
-        gelu(&mut work.hidden);
+        self.activate(&mut work.hidden);
         project(&block.fc2, &work.hidden, &mut work.branch);
         add(x, &work.branch, scales.map(|s| s.1.get()));
+    }
+
+    /// Apply the nonlinearity to [rows, hidden]; if the MLP is gated, multiply with the gates, which are the first half of each row.
+    fn activate(&self, hidden: &mut Vec<f32>) {
+        if !self.spec.gated {
+            return activate(self.spec.activation, hidden);
+        }
+        let m = self.spec.mlp;
+        let rows = hidden.len() / (2 * m);
+        for row in 0..rows {
+            let (gates, units) = hidden[2 * m * row..][..2 * m].split_at_mut(m);
+            activate(self.spec.activation, gates);
+            gates.iter_mut().zip(units).for_each(|(gate, x)| *gate *= *x);
+            hidden.copy_within(2 * m * row..2 * m * row + m, m * row);
+        }
+        hidden.truncate(rows * m);
+    }
+}
+
+fn activate(activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::Gelu => gelu::gelu(values),
+        Activation::GeluTanh => gelu::gelu_tanh(values),
+        Activation::QuickGelu => gelu::swish(values, 1.702),
+        Activation::Silu => gelu::swish(values, 1.0),
+        Activation::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
     }
 }
 
@@ -216,7 +268,7 @@ impl Work {
             normed: zeros(spec.width),
             qkv: zeros(3 * spec.width),
             branch: zeros(spec.width),
-            hidden: zeros(spec.mlp),
+            hidden: vec![],
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Resizing images and grids of position embeddings, as PyTorch's `interpolate` does with `align_corners=False`.
+//! Resizing images and grids of position embeddings, as PyTorch's `interpolate` does.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum Filter {
     /// Cubic convolution with a = -0.75; pixels beyond the edge repeat it.
     Bicubic,
+    /// The same with the corners of both grids on each other.
+    BicubicCorners,
     /// Cubic convolution with a = -0.5, widened when shrinking; weights beyond the edge are dropped.
     BicubicAntialias,
     /// Triangle, widened when shrinking; weights beyond the edge are dropped.
@@ -46,6 +48,10 @@ fn taps(from: usize, to: usize, filter: Filter) -> Taps {
     let center = |i: usize| (i as f64 + 0.5) * ratio;
     match filter {
         Filter::Bicubic => (0..to).map(|i| clamped(center(i) - 0.5, from)).collect(),
+        Filter::BicubicCorners => {
+            let step = (from - 1) as f64 / (to - 1).max(1) as f64;
+            (0..to).map(|i| clamped(i as f64 * step, from)).collect()
+        }
         Filter::BicubicAntialias => (0..to).map(|i| widened(center(i), ratio, from, 2.0, |x| cubic(x, -0.5))).collect(),
         Filter::BilinearAntialias => {
             (0..to).map(|i| widened(center(i), ratio, from, 1.0, |x| 1.0 - x.min(1.0))).collect()

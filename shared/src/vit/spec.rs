@@ -6,18 +6,62 @@ use super::VitError;
 use super::resample::Filter;
 use crate::params::Init;
 
-/// Whose names a weights file uses.
+/// Nonlinearity of the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Convention {
-    /// Hugging Face DINOv2, as on the hub (`attention.attention.query`).
-    Dinov2,
-    /// Hugging Face DINOv2, as written since transformers 5 (`attention.q_proj`).
-    Dinov2V5,
-    /// timm.
-    Timm,
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// With the exact error function.
+    Gelu,
+    /// In its approximation by tanh.
+    GeluTanh,
+    /// `x * sigmoid(1.702 x)`, as in CLIP.
+    QuickGelu,
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
 }
 
-/// Sizes of a Vision Transformer.
+/// How patches know where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// Learned vectors added to the tokens.
+    Learned {
+        /// Side of the grid of embeddings, in patches.
+        grid: usize,
+        /// Prefix tokens (class, registers) that have an embedding, which precede the grid's.
+        prefix: usize,
+        /// How the grid is resized to another one.
+        filter: Filter,
+    },
+    /// Queries and keys of patches are rotated by angles of their row and column (DINOv3).
+    Rotary {
+        /// Base of the wavelengths.
+        theta: f32,
+    },
+}
+
+/// What pixels between 0 and 1 become, by colour: `(x - mean) / std`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pixels {
+    /// Mean.
+    pub mean: [f32; 3],
+    /// Deviation.
+    pub std: [f32; 3],
+}
+
+impl Pixels {
+    /// Statistics of ImageNet.
+    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    /// To the range of -1 to 1.
+    pub const SYMMETRIC: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
+    /// Statistics of CLIP's data.
+    pub const CLIP: Self =
+        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+}
+
+/// Sizes of a Vision Transformer, and what its variants differ in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VitSpec {
@@ -31,18 +75,26 @@ pub struct VitSpec {
     pub heads: usize,
     /// Hidden units of each block's MLP.
     pub mlp: usize,
+    /// Whether a class token precedes the others.
+    pub class_token: bool,
     /// Register tokens, between the class token and the patches.
     pub registers: usize,
+    /// How patches know where they are.
+    pub positions: Positions,
     /// Whether each residual branch has a learned scale.
     pub layer_scale: bool,
-    /// Side of the grid of position embeddings, in patches.
-    pub grid: usize,
-    /// Prefix tokens (class, registers) that have a position embedding, which precede the grid's.
-    pub pos_prefix: usize,
+    /// Nonlinearity of the MLPs.
+    pub activation: Activation,
+    /// Whether the MLPs multiply their hidden units with as many gates, which are what passes the nonlinearity.
+    pub gated: bool,
+    /// Whether tokens are normalised before the first block (CLIP).
+    pub pre_norm: bool,
+    /// Whether the library's own last tokens have passed the final norm; CLIP norms only what it pools.
+    pub normed: bool,
     /// Epsilon of LayerNorm.
     pub eps: f32,
-    /// How position embeddings are resized to another grid.
-    pub pos_filter: Filter,
+    /// What pixels become.
+    pub pixels: Pixels,
 }
 
 impl VitSpec {
@@ -54,46 +106,72 @@ impl VitSpec {
             depth: 12,
             heads: 6,
             mlp: 1536,
+            class_token: true,
             registers: 0,
+            positions: Positions::Learned { grid: 37, prefix: 1, filter: Filter::Bicubic },
             layer_scale: true,
-            grid: 37,
-            pos_prefix: 1,
+            activation: Activation::Gelu,
+            gated: false,
+            pre_norm: false,
+            normed: true,
             eps: 1e-6,
-            pos_filter: Filter::Bicubic,
+            pixels: Pixels::IMAGENET,
         }
     }
 
     /// Tokens before the patches: the class token and the registers.
     pub fn prefix(&self) -> usize {
-        1 + self.registers
+        usize::from(self.class_token) + self.registers
+    }
+
+    /// Side of the image that the position embeddings were learned on, in pixels; none without learned ones.
+    pub fn native_side(&self) -> Option<usize> {
+        match self.positions {
+            Positions::Learned { grid, .. } => Some(grid * self.patch),
+            Positions::Rotary { .. } => None,
+        }
     }
 
     /// Refuse sizes that no trunk can be built from.
     pub fn validate(&self) -> Result<(), VitError> {
         let refuse = |what: String| Err(VitError::Spec(what));
-        if [self.patch, self.width, self.depth, self.heads, self.mlp, self.grid].contains(&0) {
+        if [self.patch, self.width, self.depth, self.heads, self.mlp].contains(&0) {
             return refuse(format!("a size is zero in {self:?}"));
         }
         if !self.width.is_multiple_of(self.heads) {
-            return refuse(format!("width {} is no multiple of its {} heads", self.width, self.heads));
+            return refuse(format!("width {} is no multiple of its {} heads; set vit.heads", self.width, self.heads));
         }
-        if self.pos_prefix > self.prefix() {
-            return refuse(format!("{} prefix positions for {} prefix tokens", self.pos_prefix, self.prefix()));
+        match self.positions {
+            Positions::Learned { grid: 0, .. } => refuse(format!("no position embeddings in {self:?}")),
+            Positions::Learned { prefix, .. } if prefix > self.prefix() => {
+                refuse(format!("{prefix} prefix positions for {} prefix tokens", self.prefix()))
+            }
+            Positions::Rotary { .. } if !(self.width / self.heads).is_multiple_of(4) => {
+                refuse(format!("heads of {} numbers cannot be rotated by rows and columns", self.width / self.heads))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Every parameter below the trunk's prefix: path, shape, and how it starts when it is not loaded.
     pub fn params(&self) -> Vec<(String, Vec<usize>, Init)> {
         let (w, normal) = (self.width, Init::Normal { std: 0.02 });
         let mut list = vec![
-            ("cls".into(), vec![w], normal),
-            ("pos".into(), vec![self.pos_prefix + self.grid * self.grid, w], normal),
             ("patch/kernel".into(), vec![self.patch, self.patch, 3, w], normal),
             ("patch/bias".into(), vec![w], Init::Zeros),
             ("norm/scale".into(), vec![w], Init::Ones),
             ("norm/bias".into(), vec![w], Init::Zeros),
         ];
+        if self.class_token {
+            list.push(("cls".into(), vec![w], normal));
+        }
+        if let Positions::Learned { grid, prefix, .. } = self.positions {
+            list.push(("pos".into(), vec![prefix + grid * grid, w], normal));
+        }
+        if self.pre_norm {
+            list.push(("pre_norm/scale".into(), vec![w], Init::Ones));
+            list.push(("pre_norm/bias".into(), vec![w], Init::Zeros));
+        }
         if self.registers > 0 {
             list.push(("registers".into(), vec![self.registers, w], normal));
         }
@@ -107,6 +185,7 @@ impl VitSpec {
 
     fn block(&self) -> Vec<(&'static str, Vec<usize>, Init)> {
         let (w, m, normal) = (self.width, self.mlp, Init::Normal { std: 0.02 });
+        let hidden = if self.gated { 2 * m } else { m };
         let mut list = vec![
             ("norm1/scale", vec![w], Init::Ones),
             ("norm1/bias", vec![w], Init::Zeros),
@@ -116,8 +195,8 @@ impl VitSpec {
             ("attn/proj/bias", vec![w], Init::Zeros),
             ("norm2/scale", vec![w], Init::Ones),
             ("norm2/bias", vec![w], Init::Zeros),
-            ("mlp/fc1/kernel", vec![w, m], normal),
-            ("mlp/fc1/bias", vec![m], Init::Zeros),
+            ("mlp/fc1/kernel", vec![w, hidden], normal),
+            ("mlp/fc1/bias", vec![hidden], Init::Zeros),
             ("mlp/fc2/kernel", vec![m, w], normal),
             ("mlp/fc2/bias", vec![w], Init::Zeros),
         ];

@@ -9,23 +9,19 @@ use safetensors::SafeTensors;
 use shared::config::VitConfig;
 use shared::env::{Space, Spaces};
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
-use shared::vit::{self, Filter, Images, Loaded, PREFIX, Tree, Vit, VitError, VitSpec};
-
-/// Names of the default folder whose conventions are read.
-const SUPPORTED: [&str; 4] = ["hf_dinov2", "hf_dinov2_reg", "timm_vit", "timm_vit_reg_layerscale"];
+use learner::vit::{Family, Hints, LoadError, Loaded, load};
+use shared::vit::{self, Filter, Images, PREFIX, Pixels, Tree, Vit, VitError, VitSpec};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/vit")
 }
 
-/// Every supported fixture: name and folder.
+/// Every pair of weights and expected tokens: name and folder.
 fn fixtures() -> Vec<(String, PathBuf)> {
-    let Some(folder) = std::env::var_os("LUCID_VIT_PARITY_DIR").map(PathBuf::from) else {
-        return SUPPORTED.map(|name| (name.to_string(), repository())).to_vec();
-    };
+    let folder = std::env::var_os("LUCID_VIT_PARITY_DIR").map_or_else(repository, PathBuf::from);
     let names = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let stems = names.filter_map(|n| n.strip_suffix(".expected.safetensors").map(str::to_string));
-    stems.filter(|n| SUPPORTED.iter().any(|s| n.starts_with(s))).map(|n| (n, folder.clone())).collect()
+    stems.map(|n| (n, folder.clone())).filter(|(n, f)| f.join(format!("{n}.safetensors")).exists()).collect()
 }
 
 /// A tree in one region, as actors see it.
@@ -80,10 +76,16 @@ fn assert_close(found: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
 }
 
 fn open(name: &str, folder: &Path) -> Loaded {
+    load(&folder.join(format!("{name}.safetensors")), &hints(name, folder)).unwrap()
+}
+
+/// Heads of the fixtures are narrower than those of published models.
+fn hints(name: &str, folder: &Path) -> Hints {
     let notes = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
     let notes: serde_json::Value = serde_json::from_str(&notes).unwrap();
-    let heads = notes["heads"].as_u64().unwrap() as usize;
-    vit::load_with_heads(&folder.join(format!("{name}.safetensors")), Some(heads)).unwrap()
+    let heads = notes["heads"].as_u64().map(|heads| heads as usize);
+    let config = folder.join(format!("{name}_config/config.json"));
+    Hints { heads, config: config.exists().then_some(config), ..Hints::default() }
 }
 
 fn trunk(loaded: &Loaded, threads: usize) -> Vit {
@@ -108,7 +110,7 @@ fn compare(name: &str, vit: &Vit, expected: &Expected) {
     for kind in ["native", "resized"] {
         let (pixels, [n, height, width]) = expected.image(&format!("{kind}/image"));
         let images = Images { pixels: &pixels, n, height, width };
-        let found = vit.tokens(images, last, true);
+        let found = vit.tokens(images, last, vit.spec().normed);
         assert_close(&found, &expected.get(&format!("{kind}/tokens")).1, 2e-5, &format!("{name} {kind}/tokens"));
         let prefix = format!("{kind}/block_");
         for key in expected.names().iter().filter(|k| k.starts_with(&prefix)) {
@@ -129,7 +131,7 @@ fn vit_parity_preprocessing() {
     let expected = Expected::open(&repository().join("preprocess.expected.safetensors"));
     let frame: Vec<u8> = expected.get("frame").1.iter().map(|&x| x as u8).collect();
     for side in [70, 56] {
-        let found = vit::normalise(&frame, (64, 64), (side, side));
+        let found = vit::normalise(&frame, (64, 64), (side, side), Pixels::IMAGENET);
         assert_close(&found, &expected.image(&format!("resized_{side}")).0, 2e-5, &format!("{side}"));
     }
     let scaled: Vec<f32> = frame.iter().map(|&x| x as f32 / 255.0).collect();
@@ -144,15 +146,15 @@ fn vit_parity_preprocessing() {
 
 #[test]
 fn vit_trunk_takes_the_nearest_whole_number_of_patches() {
-    assert_eq!(vit::trunk_size((64, 64), 14), (70, 70));
-    assert_eq!(vit::trunk_size((84, 96), 14), (84, 98));
-    assert_eq!(vit::trunk_size((3, 8), 14), (14, 14));
+    assert_eq!(vit::whole_patches((64, 64), 14), (70, 70));
+    assert_eq!(vit::whole_patches((84, 96), 14), (84, 98));
+    assert_eq!(vit::whole_patches((3, 8), 14), (14, 14));
 }
 
 #[test]
 fn vit_missing_file_is_named() {
-    let error = vit::load(Path::new("/nowhere/weights.safetensors")).unwrap_err();
-    assert!(matches!(error, VitError::Read { .. }) && error.to_string().contains("/nowhere/weights"), "{error}");
+    let error = load(Path::new("/nowhere/weights.safetensors"), &Hints::default()).unwrap_err();
+    assert!(matches!(error, LoadError::Weights(_)) && error.to_string().contains("/nowhere/weights"), "{error}");
 }
 
 #[test]
@@ -162,8 +164,9 @@ fn vit_truncated_file_is_refused_at_any_length() {
     let path = folder.path().join("cut.safetensors");
     for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let error = vit::load(&path).unwrap_err();
-        assert!(matches!(error, VitError::Format { .. }), "{length} bytes: {error}");
+        let error = load(&path, &Hints::default()).unwrap_err();
+        assert!(matches!(error, LoadError::Weights(_)), "{length} bytes: {error}");
+        assert!(error.to_string().contains("cut.safetensors"), "{error}");
     }
 }
 
@@ -172,7 +175,7 @@ fn vit_wrong_width_and_depth_name_both_shapes_and_the_path() {
     let loaded = open("hf_dinov2", &repository());
     let wider = VitSpec { width: 64, ..loaded.spec.clone() };
     let error = vit::check(&loaded.tensors, &wider, "file").unwrap_err().to_string();
-    assert!(error.contains("enc/vit/cls") && error.contains("[32]") && error.contains("[64]"), "{error}");
+    assert!(error.contains("enc/vit/patch/kernel") && error.contains("3, 32]") && error.contains("3, 64]"), "{error}");
     let deeper = VitSpec { depth: 3, ..loaded.spec.clone() };
     let error = vit::check(&loaded.tensors, &deeper, "file").unwrap_err();
     assert!(matches!(&error, VitError::Missing { name, .. } if name.starts_with("enc/vit/blocks/2/")), "{error}");
@@ -194,18 +197,75 @@ fn renamed(from: &str, to: &str, path: &Path) {
 fn vit_missing_and_unexpected_tensors_are_named_with_their_nearest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
-    renamed("blocks.1.mlp.fc1.bias", "blocks.1.mlp.fc1.bais", &path);
-    let error = vit::load_with_heads(&path, Some(4)).unwrap_err().to_string();
-    assert!(error.contains("`blocks.1.mlp.fc1.bias`") && error.contains("fc1.bais"), "{error}");
+    renamed("blocks.1.mlp.fc1.bias", "head.bias", &path);
+    let error = load(&path, &Hints { heads: Some(4), ..Hints::default() }).unwrap_err().to_string();
+    assert!(error.contains("no tensor `blocks.1.mlp.fc1.bias`; nearest: blocks.0.mlp.fc1.bias"), "{error}");
     renamed("reg_token", "reg_tokn", &path);
-    let error = vit::load_with_heads(&path, Some(4)).unwrap_err();
-    assert!(matches!(&error, VitError::Unexpected { name, .. } if name == "reg_tokn"), "{error}");
+    let error = load(&path, &Hints { heads: Some(4), ..Hints::default() }).unwrap_err();
+    assert!(matches!(&error, LoadError::Vit(VitError::Unexpected { name, .. }) if name == "reg_tokn"), "{error}");
     assert!(error.to_string().contains("reg_token"), "{error}");
-    let bytes = std::fs::read(repository().join("hf_siglip_vision.safetensors")).unwrap();
-    std::fs::write(&path, bytes).unwrap();
-    assert!(matches!(vit::load(&path).unwrap_err(), VitError::Convention { .. }));
-    renamed("cls_token", "head.bias", &path);
-    assert!(matches!(vit::load(&path).unwrap_err(), VitError::Missing { name, .. } if name == "cls_token"));
+    renamed("norm.weight", "head.bias", &path);
+    let error = load(&path, &Hints::default()).unwrap_err();
+    assert!(matches!(&error, LoadError::Vit(VitError::Missing { name, .. }) if name == "norm.weight"), "{error}");
+    with_names("timm_vit", &path, |name| if name.ends_with("mlp.fc1.bias") { vec![] } else { vec![name.into()] });
+    let without = load(&path, &Hints { heads: Some(4), ..Hints::default() }).unwrap();
+    assert_eq!(without.tensors["blocks/1/mlp/fc1/bias"], (vec![128], vec![0.0; 128]), "models without biases have zeros");
+    renamed("pos_embed", "where", &path);
+    let error = load(&path, &Hints::default()).unwrap_err();
+    assert!(matches!(error, LoadError::Unknown { .. }) && error.to_string().contains("torchvision"), "{error}");
+}
+
+#[test]
+fn vit_family_is_found_out_and_can_be_named() {
+    let families = [
+        ("hf_dinov2", Family::Dinov2),
+        ("hf_dinov2_reg", Family::Dinov2),
+        ("hf_dinov3", Family::Dinov3),
+        ("hf_vit", Family::Vit),
+        ("hf_clip_vision", Family::Clip),
+        ("hf_siglip_vision", Family::Siglip),
+        ("timm_vit", Family::Timm),
+        ("torchvision_vit", Family::Torchvision),
+    ];
+    for (name, family) in families {
+        let hints = hints(name, &repository());
+        let path = repository().join(format!("{name}.safetensors"));
+        assert_eq!(load(&path, &hints).unwrap().family, family, "{name}");
+        assert_eq!(load(&path, &Hints { family: Some(family), ..hints.clone() }).unwrap().family, family);
+        let other = if family == Family::Timm { Family::Clip } else { Family::Timm };
+        let error = load(&path, &Hints { family: Some(other), ..hints }).unwrap_err();
+        assert!(matches!(error, LoadError::Unknown { .. }), "{name}: {error}");
+    }
+}
+
+/// A copy of a fixture with every name changed.
+fn with_names(fixture: &str, path: &Path, name: impl Fn(&str) -> Vec<String>) {
+    let bytes = std::fs::read(repository().join(format!("{fixture}.safetensors"))).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors();
+    let views = tensors.iter().flat_map(|(own, view)| name(own).into_iter().map(move |name| (name, view)));
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+#[test]
+fn vit_prefixes_are_found_out_and_of_several_trunks_one_is_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    for fixture in ["hf_dinov3", "hf_siglip_vision", "timm_vit", "torchvision_vit"] {
+        let plain = open(fixture, &repository());
+        for prefix in ["module.", "backbone.", "model.vision_model."] {
+            with_names(fixture, &path, |name| vec![format!("{prefix}{name}")]);
+            let loaded = load(&path, &hints(fixture, &repository())).unwrap();
+            assert_eq!((&loaded.tensors, &loaded.spec), (&plain.tensors, &plain.spec), "{fixture} below {prefix}");
+        }
+    }
+    with_names("timm_vit", &path, |name| ["student.", "teacher."].map(|prefix| format!("{prefix}{name}")).to_vec());
+    let hints = Hints { heads: Some(4), ..Hints::default() };
+    let error = load(&path, &hints).unwrap_err();
+    assert!(matches!(error, LoadError::Ambiguous { .. }), "{error}");
+    assert!(error.to_string().contains("`student.` and `teacher.`; choose one with vit.prefix"), "{error}");
+    let chosen = load(&path, &Hints { prefix: Some("teacher.".into()), ..hints }).unwrap();
+    assert_eq!(chosen.tensors, open("timm_vit", &repository()).tensors);
 }
 
 #[test]
@@ -220,7 +280,8 @@ fn vit_random_trunk_is_the_same_for_a_seed_and_fits_its_sizes() {
 fn config(features: &str, pool: &str, grid: usize, decode: &str) -> VitConfig {
     let (weights, block) = ("w".into(), -1);
     let (features, pool, decode) = (features.into(), pool.into(), decode.into());
-    VitConfig { weights, features, block, pool, grid, reduce: 0, calibration: 0, decode }
+    let (family, prefix, heads, size) = ("auto".into(), String::new(), 0, [0, 0]);
+    VitConfig { weights, family, prefix, heads, size, features, block, pool, grid, reduce: 0, calibration: 0, decode }
 }
 
 #[test]
@@ -235,7 +296,7 @@ fn vit_features_pool_tokens_and_match_their_space() {
         assert_eq!(found.len(), 2 * space.elements(), "{pool} {grid}");
         found
     };
-    let pixels = vit::normalise(&frames, (30, 34), (32, 32));
+    let pixels = vit::normalise(&frames, (30, 34), (32, 32), Pixels::IMAGENET);
     let images = Images { pixels: &pixels, n: 2, height: 32, width: 32 };
     let tokens = trunk(&loaded, 1).tokens(images, 1, true);
     assert_eq!(encode("pretrained", "cls", 0)[32..], tokens[17 * 32..18 * 32]);
