@@ -44,6 +44,20 @@ pub enum RunError {
     /// The frozen encoder's weights.
     #[error(transparent)]
     Fetch(#[from] crate::vit::FetchError),
+    /// A file that was asked for.
+    #[error(transparent)]
+    File(#[from] crate::durable::FileError),
+    /// A picture.
+    #[error("cannot {doing} the picture {}: {source}", path.display())]
+    #[diagnostic(help("PNG and JPEG files are read, PNG files written"))]
+    Image {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: image::ImageError,
+    },
     /// Weights that cannot be read.
     #[error(transparent)]
     Weights(#[from] crate::vit::LoadError),

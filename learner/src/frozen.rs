@@ -1,7 +1,7 @@
 //! The frozen encoder of a run: loaded once into shared memory, read in place by every process.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Var};
@@ -9,13 +9,13 @@ use ipc_channel::ipc::IpcSharedMemory;
 use shared::config::{Config, VitConfig};
 use shared::params::{ParamError, Params, ReadOnly, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, Tree, VitSpec, check, random};
+use shared::vit::{Features, PREFIX, Tree, Vit, VitSpec, check, random};
 use shared::wire::Bulk;
 
 use crate::RunError;
 use crate::checkpoint::Frozen;
 use crate::error::io;
-use crate::vit::{Hints, Located, fetch, load, verify};
+use crate::vit::{Hints, Loaded, Located, fetch, load, verify};
 
 /// File in the run folder with the trunk's sizes.
 const SIZES: &str = "vit.json";
@@ -40,12 +40,11 @@ impl Trunk {
         }
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
-                let (path, origin) = locate(&config.vit)?;
-                let loaded = load(&path, &Hints::of(&config.vit)?)?;
+                let loaded = read(&config.vit.weights, &Hints::of(&config.vit)?)?;
                 if let Some(spec) = remembered(run)? {
                     check(&loaded.tensors, &spec, &loaded.source)?;
                 }
-                (loaded.tensors, loaded.spec, origin.map_or(loaded.source, |o| format!("{o}, in {}", path.display())))
+                (loaded.tensors, loaded.spec, loaded.source)
             }
             "random" => {
                 let spec = VitSpec::dinov2_small();
@@ -54,6 +53,17 @@ impl Trunk {
             _ => return Self::absent(VitSpec::dinov2_small()).map(Some),
         };
         Self::from_tree(tree, spec, source).map(Some)
+    }
+
+    /// Of a short name or a file.
+    pub fn of_weights(weights: &str, hints: &Hints) -> Result<Self, RunError> {
+        let loaded = read(weights, hints)?;
+        Self::from_tree(loaded.tensors, loaded.spec, loaded.source)
+    }
+
+    /// The trunk itself.
+    pub fn vit(&self, threads: usize) -> Result<Vit, RunError> {
+        Ok(Vit::new(&self.spec, &self.params, threads)?)
     }
 
     /// Keep the sizes in the run folder, once.
@@ -99,13 +109,15 @@ fn remembered(run: &Path) -> Result<Option<VitSpec>, RunError> {
     serde_json::from_str(&text).map(Some).map_err(|e| io("read", &file)(e.into()))
 }
 
-/// Where the weights are, and what they were fetched from, if they were. Fetched ones must still be what was fetched.
-fn locate(config: &VitConfig) -> Result<(PathBuf, Option<String>), RunError> {
-    let path = match crate::vit::locate(&config.weights)? {
-        Located::Local(path) => return Ok((path, None)),
+/// The trunk of a short name or a file, with what it was fetched from as its source, if it was. Fetched weights must still be what
+/// was fetched.
+fn read(weights: &str, hints: &Hints) -> Result<Loaded, RunError> {
+    let path = match crate::vit::locate(weights)? {
+        Located::Local(path) => return Ok(load(&path, hints)?),
         Located::Cached(path) => path,
-        Located::Missing => fetch(&config.weights, &mut |event| tracing::info!("{event:?}"))?,
+        Located::Missing => fetch(weights, &mut |event| tracing::info!("{event:?}"))?,
     };
-    let source = verify(&path)?.source;
-    Ok((path, Some(source)))
+    let origin = verify(&path)?.source;
+    let loaded = load(&path, hints)?;
+    Ok(Loaded { source: format!("{origin}, in {}", path.display()), ..loaded })
 }

@@ -17,6 +17,7 @@ mod lockstep;
 pub mod official;
 pub mod optim;
 pub mod plot;
+mod principal;
 mod process;
 mod publisher;
 pub mod replay;

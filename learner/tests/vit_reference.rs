@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use learner::vit::fetch;
+use learner::vit::{Hints, fetch, load};
 use safetensors::SafeTensors;
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
 use shared::vit::{self, Images, PREFIX, Tree, Vit, VitSpec};
@@ -67,7 +67,7 @@ fn assert_close(found: &[f32], wanted: &[f32], what: &str) {
 #[test]
 fn vit_dinov2_small_reference() {
     let path = fetch("dinov2-small", &mut |event| println!("{event:?}")).unwrap();
-    let loaded = vit::load(&path).unwrap();
+    let loaded = load(&path, &Hints::default()).unwrap();
     vit::check(&loaded.tensors, &VitSpec::dinov2_small(), &loaded.source).unwrap();
     assert_eq!(loaded.spec, VitSpec::dinov2_small());
     let trunk = Vit::new(&loaded.spec, &Loaded(loaded.tensors), 1).unwrap();

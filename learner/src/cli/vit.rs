@@ -1,5 +1,8 @@
 //! `lucid vit`, and fetching what a config names.
 
+mod encode;
+mod inspect;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shared::config::VitConfig;
 
 use crate::RunError;
-use crate::vit::{Event, Located, fetch, locate, verify};
+use crate::vit::{Event, Hints, Located, fetch, locate, verify};
 
 /// Weights of the frozen ViT.
 #[derive(Debug, Subcommand)]
@@ -18,11 +21,51 @@ pub enum Args {
         /// Short name, such as dinov2-small.
         name: String,
     },
+    /// Tell what a weights file holds: library, sizes, tensors that are missing or not known.
+    Inspect(Model),
+    /// Features of pictures, as numbers and as colours.
+    Encode(encode::Args),
+}
+
+/// Weights, and what the file does not tell of them.
+#[derive(Debug, clap::Args)]
+pub struct Model {
+    /// Short name, such as dinov2-small, or a file or folder of weights.
+    weights: String,
+    /// Whose names the file uses (default: found out), as `vit.family`.
+    #[arg(long, default_value = "auto")]
+    family: String,
+    /// What precedes the trunk's names in the file (default: found out).
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// Attention heads (default: found out).
+    #[arg(long, default_value_t = 0)]
+    heads: usize,
+}
+
+impl Model {
+    fn hints(&self) -> Result<Hints, RunError> {
+        Ok(Hints::new(&self.family, &self.prefix, self.heads)?)
+    }
+
+    fn path(&self) -> Result<PathBuf, RunError> {
+        match locate(&self.weights)? {
+            Located::Local(path) | Located::Cached(path) => Ok(path),
+            Located::Missing => fetch_shown(&self.weights),
+        }
+    }
 }
 
 /// Run it.
 pub fn run(args: &Args) -> Result<(), RunError> {
-    let Args::Fetch { name } = args;
+    match args {
+        Args::Fetch { name } => fetch_named(name),
+        Args::Inspect(model) => inspect::run(model),
+        Args::Encode(args) => encode::run(args),
+    }
+}
+
+fn fetch_named(name: &str) -> Result<(), RunError> {
     let path = fetch_shown(name)?;
     let record = verify(&path)?;
     println!("{}\nfrom {}, BLAKE3 {}", path.display(), record.source, record.blake3);

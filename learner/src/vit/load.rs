@@ -37,17 +37,22 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// What `[vit]` says.
-    pub fn of(config: &VitConfig) -> Result<Self, LoadError> {
-        let family = match config.family.as_str() {
+    /// As in options: family `auto`, an empty prefix and 0 heads are found out.
+    pub fn new(family: &str, prefix: &str, heads: usize) -> Result<Self, LoadError> {
+        let family = match family {
             "auto" => None,
             name => Some(Family::parse(name).ok_or_else(|| {
                 let known = Family::ALL.map(|(name, _)| name).join(", ");
                 VitError::Option { key: "family", value: name.into(), reason: format!("use auto, {known}") }
             })?),
         };
-        let prefix = (!config.prefix.is_empty()).then(|| config.prefix.clone());
-        Ok(Self { family, prefix, heads: (config.heads > 0).then_some(config.heads), config: None })
+        let prefix = (!prefix.is_empty()).then(|| prefix.to_string());
+        Ok(Self { family, prefix, heads: (heads > 0).then_some(heads), config: None })
+    }
+
+    /// What `[vit]` says.
+    pub fn of(config: &VitConfig) -> Result<Self, LoadError> {
+        Self::new(&config.family, &config.prefix, config.heads)
     }
 }
 
@@ -136,12 +141,21 @@ impl<'a> Reader<'a> {
 
     /// Names of the file below the trunk's prefix that are neither used nor known to be of no use.
     pub fn unexpected(&self) -> Vec<&'a str> {
+        self.unused(false)
+    }
+
+    /// Names of other parts: outside the trunk's prefix, or known to be of no use.
+    pub fn ignored(&self) -> Vec<&'a str> {
+        self.unused(true)
+    }
+
+    fn unused(&self, ignored: bool) -> Vec<&'a str> {
         let known: BTreeSet<String> = self.entries().flat_map(|(_, theirs, _)| theirs).collect();
-        let ignored = |name: &str| match name.strip_prefix(&self.prefix) {
+        let no_use = |name: &str| match name.strip_prefix(&self.prefix) {
             Some(own) => self.table.ignored.iter().any(|i| own.starts_with(i)),
             None => true,
         };
-        self.weights.names().filter(|name| !known.contains(*name) && !ignored(name)).collect()
+        self.weights.names().filter(|name| !known.contains(*name) && no_use(name) == ignored).collect()
     }
 
     /// Names that the trunk needs and the file lacks.

@@ -7,6 +7,7 @@ mod beside;
 mod cache;
 mod convert;
 mod hub;
+mod inspect;
 mod load;
 mod names;
 mod protobuf;
@@ -19,6 +20,7 @@ use shared::vit::{VitSpec, check};
 use crate::durable::FileError;
 pub use cache::Record;
 use cache::{Cache, Source};
+pub use inspect::{Inspection, inspect};
 pub use load::{Hints, LoadError, Loaded, load};
 pub use names::Family;
 
