@@ -48,7 +48,7 @@ pub enum RunError {
     #[error(transparent)]
     File(#[from] crate::durable::FileError),
     /// A picture.
-    #[error("cannot {doing} the picture {}: {source}", path.display())]
+    #[error("cannot {doing} the picture {}", path.display())]
     #[diagnostic(help("PNG and JPEG files are read, PNG files written"))]
     Image {
         /// What was being done.

@@ -47,10 +47,10 @@ impl Trunk {
                 (loaded.tensors, loaded.spec, loaded.source)
             }
             "random" => {
-                let spec = VitSpec::dinov2_small();
+                let spec = sizes(&config.vit)?;
                 (random(&spec, config.run.seed), spec, format!("random, seed {}", config.run.seed))
             }
-            _ => return Self::absent(VitSpec::dinov2_small()).map(Some),
+            _ => return Self::absent(sizes(&config.vit)?).map(Some),
         };
         Self::from_tree(tree, spec, source).map(Some)
     }
@@ -97,6 +97,14 @@ impl Trunk {
     pub fn features(&self, config: &VitConfig, threads: usize) -> Result<Features, RunError> {
         Ok(Features::new(config, &self.spec, &self.params, threads)?)
     }
+}
+
+/// Sizes of the trunk that untrained weights or zeros stand in for. The default's are known without its file.
+fn sizes(config: &VitConfig) -> Result<VitSpec, RunError> {
+    if config.weights == "dinov2-small" {
+        return Ok(VitSpec::dinov2_small());
+    }
+    Ok(read(&config.weights, &Hints::of(config)?)?.spec)
 }
 
 /// The sizes that a run was made with, if it was made already.

@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use learner::vit::{Family, Hints, LoadError, Loaded, load};
 use safetensors::SafeTensors;
 use shared::config::VitConfig;
 use shared::env::{Space, Spaces};
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
-use learner::vit::{Family, Hints, LoadError, Loaded, load};
 use shared::vit::{self, Filter, Images, PREFIX, Pixels, Tree, Vit, VitError, VitSpec};
 
 fn repository() -> PathBuf {
@@ -209,7 +209,11 @@ fn vit_missing_and_unexpected_tensors_are_named_with_their_nearest() {
     assert!(matches!(&error, LoadError::Vit(VitError::Missing { name, .. }) if name == "norm.weight"), "{error}");
     with_names("timm_vit", &path, |name| if name.ends_with("mlp.fc1.bias") { vec![] } else { vec![name.into()] });
     let without = load(&path, &Hints { heads: Some(4), ..Hints::default() }).unwrap();
-    assert_eq!(without.tensors["blocks/1/mlp/fc1/bias"], (vec![128], vec![0.0; 128]), "models without biases have zeros");
+    assert_eq!(
+        without.tensors["blocks/1/mlp/fc1/bias"],
+        (vec![128], vec![0.0; 128]),
+        "models without biases have zeros"
+    );
     renamed("pos_embed", "where", &path);
     let error = load(&path, &Hints::default()).unwrap_err();
     assert!(matches!(error, LoadError::Unknown { .. }) && error.to_string().contains("torchvision"), "{error}");

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use actor::agent_spaces;
 use actor::env::make;
 use shared::array::DType;
-use shared::config::Config;
+use shared::config::{Config, VitConfig};
 use shared::env::{Space, Spaces};
 use shared::metrics::{ModuleRow, StartReport, VitReport};
 use shared::params::{Tree, fingerprint};
+use shared::vit::{VitSpec, fixed_size, whole_patches};
 use shared::wire::Welcome;
 
 use super::Args;
@@ -200,10 +201,32 @@ pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
     let forecast = forecast(&run.config, &spaces);
     Ok(StartReport {
         modules,
-        vit: record.map(|r| VitReport { source: r.source.clone(), digest: r.digest.clone() }),
+        vit: record.zip(trunk).map(|(record, trunk)| VitReport {
+            input: input(&run.config.vit, &trunk.spec, &spaces.env),
+            source: record.source.clone(),
+            digest: record.digest.clone(),
+        }),
         replay_steps: forecast.items as u64,
         replay_bytes: forecast.memory,
         replay_disk_bytes: forecast.disk,
         differences: run.config.differences()?,
     })
+}
+
+/// What the ViT sees of each image, in words.
+fn input(config: &VitConfig, spec: &VitSpec, observed: &Spaces) -> Vec<String> {
+    let fixed = fixed_size(config, spec).unwrap_or_default();
+    let sentence = |(key, space): (&String, &Space)| {
+        let frame = (space.shape[0], space.shape[1]);
+        let size = fixed.unwrap_or_else(|| whole_patches(frame, spec.patch));
+        let why = match fixed {
+            Some(_) => "vit.size",
+            None => "the nearest whole patches; vit.size sets another size",
+        };
+        let resized =
+            if size == frame { "as it is".into() } else { format!("as {} x {} pixels ({why})", size.0, size.1) };
+        let (rows, cols, side) = (size.0 / spec.patch, size.1 / spec.patch, spec.patch);
+        format!("sees `{key}`, {} x {}, {resized}: {rows} x {cols} patches of {side} pixels", frame.0, frame.1)
+    };
+    observed.iter().filter(|(_, space)| space.is_image()).map(sentence).collect()
 }

@@ -13,6 +13,7 @@ pub fn lines(start: &StartReport, width: usize) -> Vec<String> {
     if let Some(vit) = &start.vit {
         lines.extend(wrap(&format!("frozen ViT: {}", vit.source), width));
         lines.extend(wrap(&format!("its BLAKE3: {}", vit.digest), width));
+        lines.extend(vit.input.iter().flat_map(|sentence| wrap(&format!("it {sentence}"), width)));
     }
     let disk = match start.replay_disk_bytes {
         0 => String::new(),

@@ -55,6 +55,7 @@ fn start_report() -> StartReport {
     StartReport {
         modules: vec![row("enc", 41_000, 800), row("dyn", 912_345, 0), row("vit", 0, 22_056_576)],
         vit: Some(VitReport {
+            input: vec!["sees `image`, 64 x 64, as 70 x 70 pixels: 5 x 5 patches".into()],
             source: "huggingface facebook/dinov2-small".into(),
             digest: "0123456789abcdef".repeat(4),
         }),

@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use super::{FetchError, LoadError, Located};
 use crate::durable::{FileError, sync_dir, write};
+use serde::{Deserialize, Serialize};
 
 /// What is known of a fetched file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +113,9 @@ mod tests {
     fn filled() -> (tempfile::TempDir, Cache, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache { dir: dir.path().join("new/lucid") };
-        let path = cache.install("tiny", &fixture(), &SOURCE, |p| load(p, &Hints { heads: Some(4), ..Hints::default() }).map(drop)).unwrap();
+        let path = cache
+            .install("tiny", &fixture(), &SOURCE, |p| load(p, &Hints { heads: Some(4), ..Hints::default() }).map(drop))
+            .unwrap();
         (dir, cache, path)
     }
 

@@ -183,7 +183,9 @@ impl<'a> Reader<'a> {
     /// One of our parameters from the tensors it is made of; `outputs` numbers for each that may be absent.
     fn entry(&self, theirs: &[String], entry: &Entry, outputs: usize) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
         let part = |name: &String| match self.weights.shape(name) {
-            None if entry.absent == Absent::Zeros && !self.in_another_block(entry, name) => Ok((vec![outputs], vec![0.0; outputs])),
+            None if entry.absent == Absent::Zeros && !self.in_another_block(entry, name) => {
+                Ok((vec![outputs], vec![0.0; outputs]))
+            }
             None => Err(LoadError::from(self.lacks(name))),
             Some(shape) => Ok((self.squeezed(name, shape, entry.layout)?, self.weights.values(name)?)),
         };
@@ -222,11 +224,7 @@ impl<'a> Reader<'a> {
     }
 
     fn lacks(&self, name: &str) -> VitError {
-        VitError::Missing {
-            file: self.file.clone(),
-            name: name.into(),
-            nearest: nearest(name, self.weights.names()),
-        }
+        VitError::Missing { file: self.file.clone(), name: name.into(), nearest: nearest(name, self.weights.names()) }
     }
 
     fn misshapen(&self, name: &str, found: &[usize], wanted: Vec<usize>) -> VitError {

@@ -149,11 +149,7 @@ macro_rules! norm {
 macro_rules! qkv {
     ($q:literal, $k:literal, $v:literal) => {
         [
-            entry(
-                "attn/qkv/kernel",
-                &[concat!($q, ".weight"), concat!($k, ".weight"), concat!($v, ".weight")],
-                Linear,
-            ),
+            entry("attn/qkv/kernel", &[concat!($q, ".weight"), concat!($k, ".weight"), concat!($v, ".weight")], Linear),
             bias("attn/qkv/bias", &[concat!($q, ".bias"), concat!($k, ".bias"), concat!($v, ".bias")]),
         ]
     };
@@ -455,19 +451,8 @@ const TORCHVISION: Table = Table {
 };
 
 /// Every known library; the first whose names are there counts.
-pub(super) const TABLES: &[Table] = &[
-    DINOV2_HUB,
-    DINOV2_V5,
-    VIT_HUB,
-    VIT_V5,
-    DINOV3,
-    DINOV3_V5,
-    CLIP,
-    SIGLIP,
-    DINOV2_ORIGINAL,
-    TIMM,
-    TORCHVISION,
-];
+pub(super) const TABLES: &[Table] =
+    &[DINOV2_HUB, DINOV2_V5, VIT_HUB, VIT_V5, DINOV3, DINOV3_V5, CLIP, SIGLIP, DINOV2_ORIGINAL, TIMM, TORCHVISION];
 
 impl Table {
     /// Our path and their names of every entry, for this many blocks; their names without the prefix.

@@ -36,6 +36,8 @@ pub struct ModuleRow {
 /// What the frozen ViT is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VitReport {
+    /// What it sees of the frames: a sentence for each camera.
+    pub input: Vec<String>,
     /// Where its weights came from.
     pub source: String,
     /// BLAKE3 digest of its weights, in hex.

@@ -264,12 +264,7 @@ struct Work {
 impl Work {
     fn new(spec: &VitSpec, rows: usize) -> Self {
         let zeros = |width: usize| vec![0.0; rows * width];
-        Self {
-            normed: zeros(spec.width),
-            qkv: zeros(3 * spec.width),
-            branch: zeros(spec.width),
-            hidden: vec![],
-        }
+        Self { normed: zeros(spec.width), qkv: zeros(3 * spec.width), branch: zeros(spec.width), hidden: vec![] }
     }
 }
 

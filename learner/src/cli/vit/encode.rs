@@ -82,9 +82,9 @@ fn encode(vit: &Vit, path: &Path, args: &Args) -> Result<Encoded, RunError> {
     let (spec, start) = (vit.spec(), Instant::now());
     let asked = args.size.as_deref().map(|size| (size[0], size[1]));
     let size = whole_patches(asked.unwrap_or(own), spec.patch);
-    if asked.is_some_and(|asked| asked != size) {
+    if let Some((height, width)) = asked.filter(|asked| *asked != size) {
         let reason = format!("both must be multiples of the patch {}, as {} {}", spec.patch, size.0, size.1);
-        return Err(VitError::Option { key: "size", value: format!("{asked:?}"), reason }.into());
+        return Err(VitError::Option { key: "size", value: format!("[{height}, {width}]"), reason }.into());
     }
     let block = args.block.unwrap_or(spec.depth - 1);
     if block >= spec.depth {
