@@ -79,7 +79,8 @@ impl Download<'_> {
         if response.status() != 206 {
             part.restart()?;
         }
-        let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let length =
+            response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let total = remote.size.or(length.map(|length| part.done + length));
         let mut body = response.into_body().into_reader();
         let mut counter = Counter::new(part.done, total.unwrap_or(0), progress);

@@ -64,12 +64,7 @@ pub(super) fn from_hub(
     Ok(source)
 }
 
-fn downloaded(
-    hub: &Hub,
-    model: &Model,
-    folder: &Path,
-    progress: &mut dyn FnMut(Event),
-) -> Result<Source, FetchError> {
+fn downloaded(hub: &Hub, model: &Model, folder: &Path, progress: &mut dyn FnMut(Event)) -> Result<Source, FetchError> {
     progress(Event::Trying { source: model.id.clone() });
     let listing = hub.list(model)?;
     let there = |name: &str| listing.files.contains_key(name);

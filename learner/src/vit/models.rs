@@ -85,9 +85,15 @@ mod tests {
         assert_eq!(known.id, "facebook/dinov3-vits16-pretrain-lvd1689m");
         assert_eq!(known.folder(), "dinov3-vits16");
         let model = Model::on_hub("timm/vit_small_patch14_dinov2.lvd142m").unwrap();
-        assert_eq!((model.revision.as_str(), model.folder().as_str()), ("main", "timm--vit_small_patch14_dinov2.lvd142m"));
+        assert_eq!(
+            (model.revision.as_str(), model.folder().as_str()),
+            ("main", "timm--vit_small_patch14_dinov2.lvd142m")
+        );
         let old = Model::on_hub("o/n@refs/pr/7").unwrap();
-        assert_eq!((old.id.as_str(), old.revision.as_str(), old.folder().as_str()), ("o/n", "refs/pr/7", "o--n@refs--pr--7"));
+        assert_eq!(
+            (old.id.as_str(), old.revision.as_str(), old.folder().as_str()),
+            ("o/n", "refs/pr/7", "o--n@refs--pr--7")
+        );
         for (_, id) in KNOWN {
             assert_eq!(Model::on_hub(id).unwrap().id, id);
         }
@@ -95,7 +101,9 @@ mod tests {
 
     #[test]
     fn vit_models_are_not_paths() {
-        for path in ["a", "/a", "a/b/c", "./a", "../a", "a/..", "a/b.safetensors", "a/b@../../c", "a--b/c", "a/b@", "~/a"] {
+        for path in
+            ["a", "/a", "a/b/c", "./a", "../a", "a/..", "a/b.safetensors", "a/b@../../c", "a--b/c", "a/b@", "~/a"]
+        {
             assert_eq!(Model::on_hub(path), None, "{path}");
         }
     }
