@@ -46,12 +46,18 @@ impl FileError {
 
 /// Write a file so that it is either whole or absent under its name. The folder is synced by [`sync_dir`], once for many files.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".tmp");
-    let aside = PathBuf::from(aside);
+    let aside = aside(path, "tmp");
     let mut file = File::create(&aside).map_err(FileError::io("create", &aside))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(FileError::io("write", &aside))?;
     fs::rename(&aside, path).map_err(FileError::io("rename to", path))
+}
+
+/// The name of a file that is to become the one at this path.
+pub(crate) fn aside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
 }
 
 /// Make renames and new names in a folder survive a power cut.

@@ -43,6 +43,7 @@ pub enum RunError {
     Vit(#[from] shared::vit::VitError),
     /// The frozen encoder's weights.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Fetch(#[from] crate::vit::FetchError),
     /// A file that was asked for.
     #[error(transparent)]

