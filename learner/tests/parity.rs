@@ -450,14 +450,25 @@ fn bfloat16_agrees_to_its_precision() {
     }
 }
 
-/// The same with the kernels of processors that lack AVX-512.
-#[test]
-fn portable_kernels_agree_too() {
+/// The tests whose names begin with one of `names`, with other kernels.
+fn again(kernels: &str, names: &[&str], passed: usize) {
     let tests = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["parity_", "bfloat16_"])
-        .env("LUCID_KERNELS", "portable")
+        .args(names)
+        .env("LUCID_KERNELS", kernels)
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&tests.stdout);
-    assert!(tests.status.success() && output.contains("test result: ok. 6 passed"), "{output}");
+    assert!(tests.status.success() && output.contains(&format!("test result: ok. {passed} passed")), "{output}");
+}
+
+/// The same with the kernels of processors that lack AVX-512.
+#[test]
+fn portable_kernels_agree_too() {
+    again("portable", &["parity_", "bfloat16_"], 6);
+}
+
+/// The same with candle's tensor operations and gradients, which is what a GPU computes.
+#[test]
+fn plain_operations_agree_too() {
+    again("plain", &["parity_"], 5);
 }

@@ -32,7 +32,7 @@ impl Outputs {
                 let stack = stack.then(last.dense()?);
                 read(features, |x| stack.map_rows(x, width, f))
             }
-            None => no_grad(|| Self::of(mlp, last, features)?.map_rows(|_, row| f(row))),
+            None => no_grad(|| Self::of(mlp, last, &features.detach())?.map_rows(|_, row| f(row))),
         }
     }
 
