@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use candle_core::Device;
 use clap::{Subcommand, ValueEnum};
 use shared::array::{Array, DType};
 use shared::config::{AgentConfig, Config};
@@ -91,7 +92,8 @@ impl Case {
 
     fn agent(self, config: &AgentConfig) -> Result<Agent, RunError> {
         let (obs, act) = self.spaces();
-        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
+        let origin =
+            Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[], device: Device::Cpu };
         Ok(Agent::new(config, origin)?)
     }
 

@@ -93,7 +93,7 @@ impl Step<'_> {
     pub fn loss(&self, context: &Context, norms: &mut Normalizers, draws: &mut dyn Draws) -> Result<Loss> {
         let (b, t) = context.shape;
         let acting = &self.model.acting;
-        let prepared = acting.encoder.inputs(&context.obs, b * t)?;
+        let prepared = acting.encoder.inputs(&context.obs, b * t)?.to_device(context.state.deter.device())?;
         let tokens = acting.encoder.forward(&prepared)?.reshape((b, t, ()))?;
         let observed = self.observe(context, &tokens, draws)?;
         let (deter, stoch) = (observed.posterior.deter.flatten(0, 1)?, observed.posterior.stoch.flatten(0, 1)?);
@@ -124,7 +124,7 @@ impl Step<'_> {
             let loss = self.replay_value_loss(&features, context, k, &imagined.first_return, norms)?;
             losses.insert("repval".into(), loss);
         }
-        let total = self.total(&losses, &mut metrics)?;
+        let total = self.total(&losses, tokens.device(), &mut metrics)?;
         let losses = shaped(losses, b)?;
         let Observed { posterior, logits, last } = observed;
         let outputs = Outputs {
@@ -146,7 +146,9 @@ impl Step<'_> {
         let (b, t) = context.shape;
         let keep = inputs::flag(&context.obs, "is_first", true)?;
         let actions = inputs::actions(self.act, &context.prev_actions, b * t)?.broadcast_mul(&keep)?;
-        let (keep, actions) = (keep.reshape((b, t, 1))?, actions.reshape((b, t, ()))?);
+        let device = tokens.device();
+        let keep = keep.reshape((b, t, 1))?.to_device(device)?;
+        let actions = actions.reshape((b, t, ()))?.to_device(device)?;
         let seen = Observations { state: &context.state, tokens, actions: &actions, keep: &keep };
         self.model.acting.rssm.observe_all(&seen, draws)
     }
@@ -186,8 +188,8 @@ impl Step<'_> {
         Ok([("rew".to_string(), rew.try_into()?), ("con".to_string(), con.try_into()?)].into())
     }
 
-    fn total(&self, losses: &BTreeMap<String, Term>, metrics: &mut Metrics) -> Result<Tensor> {
-        let mut total = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    fn total(&self, losses: &BTreeMap<String, Term>, device: &Device, metrics: &mut Metrics) -> Result<Tensor> {
+        let mut total = Tensor::zeros((), DType::F32, device)?;
         for (name, loss) in losses {
             let known = self.config.loss_scales.get(name);
             let scale = known.or(self.config.loss_scales.get("rec")).copied().unwrap_or(1.0);
