@@ -9,7 +9,7 @@ use shared::dist::categorical::{self, Side};
 use shared::dreamer::inputs::{self, Columns, column};
 use shared::dreamer::{Observations, Observed, State};
 use shared::env::Spaces;
-use shared::kernels::{RowLoss, read, row_loss};
+use shared::kernels::{RowLoss, plain, read, row_loss};
 
 use super::imagine::imagine;
 use super::{Context, Model, Normalize, Recon, Value};
@@ -158,8 +158,11 @@ impl Step<'_> {
         let rssm = &self.config.dynamics.rssm;
         let (classes, mix, free) = (rssm.classes, rssm.unimix as f32, rssm.free_nats as f32);
         let width = rssm.stoch * classes;
-        let prior = self.model.acting.rssm.prior(deter)?.flatten_from(1)?;
-        let post = observed.logits.flatten(0, 1)?.flatten_from(1)?;
+        let (prior, post) = (self.model.acting.rssm.prior(deter)?, observed.logits.flatten(0, 1)?);
+        if plain(deter) {
+            return plain_latent_losses(&prior, &post, mix, free);
+        }
+        let (prior, post) = (prior.flatten_from(1)?, post.flatten_from(1)?);
         let (p, q) = (values(&post)?, values(&prior)?);
         let free_nats = |kl: f32, grad: &mut [f32]| {
             if free > 0.0 && kl < free {
@@ -198,6 +201,23 @@ impl Step<'_> {
         }
         Ok(total)
     }
+}
+
+/// Losses and entropies of [`Step::latent_losses`] from logits [N, stoch, classes] by tensor operations.
+fn plain_latent_losses(
+    prior: &Tensor,
+    post: &Tensor,
+    mix: f32,
+    free: f32,
+) -> Result<(BTreeMap<String, Term>, Metrics)> {
+    let loss = |post: &Tensor, prior: &Tensor| {
+        let kl = categorical::kls(post, prior, mix)?;
+        RowLoss::of(&if free > 0.0 { kl.maximum(free)? } else { kl })?.try_into()
+    };
+    let entropy = |logits: &Tensor| categorical::entropies(&logits.detach(), mix)?.mean_all()?.to_scalar();
+    let losses = [("dyn", loss(&post.detach(), prior)?), ("rep", loss(post, &prior.detach())?)];
+    let metrics = [("dyn_ent", entropy(prior)?), ("rep_ent", entropy(post)?)];
+    Ok((losses.map(|(name, loss)| (name.into(), loss)).into(), metrics.map(|(name, x)| (name.into(), x)).into()))
 }
 
 /// The last `k` steps of [B, T, …] as [B * k, …].

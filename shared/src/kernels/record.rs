@@ -5,6 +5,7 @@ use std::cell::Cell;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use parking_lot::Mutex;
 
+use super::processor;
 use crate::params::Weight;
 
 thread_local! {
@@ -77,6 +78,9 @@ pub(crate) fn record(
         inputs.iter().enumerate().filter(|(_, x)| x.as_ref().is_some_and(Tensor::track_op)).map(|(i, _)| i).collect();
     if slots.is_empty() || !recording() {
         return Tensor::from_vec(value, shape, &Device::Cpu);
+    }
+    if processor::plain() {
+        candle_core::bail!("a kernel was recorded where tensor operations are to be used");
     }
     let tracked: Vec<&Tensor> = slots.iter().filter_map(|&i| inputs[i].as_ref()).collect();
     let op = Recorded { value: Mutex::new(Some(value)), shape, backward, slots: slots.clone() };

@@ -14,6 +14,13 @@ pub struct RowLoss {
     pub sum: Tensor,
 }
 
+impl RowLoss {
+    /// Of a tensor that holds a number per row [N], with candle's gradient.
+    pub fn of(values: &Tensor) -> Result<Self> {
+        Ok(Self { values: read(values, <[f32]>::to_vec)?, sum: values.sum_all()? })
+    }
+}
+
 /// A number per row of x [N, C], with its gradient: `f(n, row, gradient)` returns the value of row n and adds the gradient with
 /// respect to that row. x may have any leading axes with N elements in all.
 pub fn row_loss(x: &Tensor, columns: usize, f: impl Fn(usize, &[f32], &mut [f32]) -> f32 + Sync) -> Result<RowLoss> {
