@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use shared::array::Array;
 use shared::config::AgentConfig;
 use shared::dist::Seeded;
 use shared::dreamer::{State, inputs, to_array};
 use shared::env::Spaces;
-use shared::kernels::with_weight;
 use shared::params::{Create, ParamError, Params, Run, Scope, Source, Tree, Weight};
 
 use crate::dreamer::{Carry, Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
@@ -81,6 +80,7 @@ pub struct Agent {
     optimizer: Optimizer,
     carry: Option<Carry>,
     draws: Seeded,
+    device: Device,
 }
 
 /// What an agent is made from, beside its options.
@@ -95,16 +95,19 @@ pub struct Origin<'a> {
     pub statistics: Tree,
     /// Patterns of parameters that the optimizer must not touch.
     pub freeze: &'a [String],
+    /// Where parameters, optimizer state and batches live.
+    pub device: Device,
 }
 
 impl Agent {
     /// Create parameters from the seed.
     pub fn new(config: &AgentConfig, origin: Origin) -> Result<Self, AgentError> {
-        let params = Params::<Create>::new(origin.seed);
+        let store = || Params::<Create>::on(origin.seed, origin.device.clone());
+        let params = store();
         if !origin.statistics.is_empty() {
             params.put(origin.statistics.clone(), STATISTICS)?;
         }
-        let mut agent = Self::build(config, &origin, params, Params::<Create>::new(origin.seed))?;
+        let mut agent = Self::build(config, &origin, params, store())?;
         // The slow value starts as a copy of the value.
         let value = shared::params::to_tree(&agent.params.subset(&["val"])?)?;
         let renamed = value.into_iter().map(|(path, array)| (format!("slow{path}"), array)).collect();
@@ -131,11 +134,12 @@ impl Agent {
         let keys: Vec<String> = params.keys().filter(|k| k.starts_with(STATISTICS)).cloned().collect();
         let below = |key: &str| key[STATISTICS.len() + 1..].to_string();
         let statistics: Tree = keys.iter().filter_map(|k| params.remove(k).map(|a| (below(k), a))).collect();
-        let store = Params::<Create>::restoring(origin.seed, params);
+        let restoring = |tree| Params::<Create>::restoring_on(origin.seed, origin.device.clone(), tree);
+        let store = restoring(params);
         if !statistics.is_empty() {
             store.put(statistics, STATISTICS)?;
         }
-        let mut agent = Self::build(config, &origin, store, Params::<Create>::restoring(origin.seed, slow))?;
+        let mut agent = Self::build(config, &origin, store, restoring(slow))?;
         agent.optimizer.load(&opt)?;
         agent.load_norms(&norms)?;
         agent.load_carry(carry)?;
@@ -188,6 +192,7 @@ impl Agent {
             slow_count: 0,
             carry: None,
             draws: Seeded::new(origin.seed),
+            device: origin.device.clone(),
         })
     }
 
@@ -204,7 +209,7 @@ impl Agent {
         &mut self,
         batch: &Batch,
         draws: &mut dyn shared::dist::Draws,
-    ) -> Result<(Trained, Loss, Vec<Vec<f32>>), AgentError> {
+    ) -> Result<(Trained, Loss, Vec<Tensor>), AgentError> {
         let context = self.context(batch)?;
         let before = self.norms.clone();
         let step = Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow };
@@ -233,20 +238,21 @@ impl Agent {
 
     fn context(&self, batch: &Batch) -> Result<Context, AgentError> {
         let rows = inputs::column(batch, "is_first")?.shape[0];
-        let carry = match &self.carry {
+        let mut carry = match &self.carry {
             Some(carry) if carry.state.deter.dim(0)? == rows => carry.clone(),
             _ => Carry::zeros(&self.config, &self.act, rows)?,
         };
+        carry.state = carry.state.to_device(&self.device)?;
         Ok(split(batch, &carry, &self.act, self.config.replay_context)?)
     }
 
     /// Name of the first loss or gradient with a value that is not finite.
-    fn not_finite(&self, loss: &Loss, grads: &[Vec<f32>]) -> Result<Option<String>, AgentError> {
+    fn not_finite(&self, loss: &Loss, grads: &[Tensor]) -> Result<Option<String>, AgentError> {
         let bad = |(name, value): (&String, &f32)| (!value.is_finite()).then(|| format!("metric `{name}`"));
         if let Some(what) = loss.metrics.iter().find_map(bad) {
             return Ok(Some(what));
         }
-        Ok(self.optimizer.first_non_finite(grads).map(|path| format!("gradient of `{path}`")))
+        Ok(self.optimizer.first_non_finite(grads)?.map(|path| format!("gradient of `{path}`")))
     }
 
     /// Moves the slow value towards the value, every so many updates.
@@ -255,13 +261,9 @@ impl Agent {
         if self.slow_count.is_multiple_of(c.every) {
             let rate = c.rate as f32;
             for (path, slow) in self.slow_params.trainable() {
-                let value = self.params.lookup(&path["slow".len()..])?;
-                let mixed = with_weight(&value, |value| {
-                    with_weight(&Weight::Var(slow.clone()), |slow| {
-                        slow.iter().zip(value).map(|(s, v)| rate * v + (1.0 - rate) * s).collect::<Vec<f32>>()
-                    })
-                })??;
-                slow.set(&Tensor::from_vec(mixed, slow.shape(), slow.device())?)?;
+                let value = self.params.lookup(&path["slow".len()..])?.tensor()?.detach();
+                let old = slow.as_detached_tensor().affine(f64::from(1.0 - rate), 0.0)?;
+                slow.set(&(value.affine(f64::from(rate), 0.0)? + old)?)?;
             }
         }
         self.slow_count += 1;
@@ -291,7 +293,7 @@ impl Agent {
             |prefix: &str, tree: Tree| state.extend(tree.into_iter().map(|(k, a)| (format!("{prefix}/{k}"), a)));
         put("params", shared::params::to_tree(&self.params.subset(&[".*"])?)?);
         put("slow", self.slow_params.trainable_tree()?);
-        put("opt", self.optimizer.save());
+        put("opt", self.optimizer.save()?);
         put("norm", self.save_norms());
         put("random", [("noise".to_string(), to_bytes(&self.draws)?)].into());
         put("count", [("slow_value".to_string(), Array::u64(&[], &[self.slow_count]))].into());

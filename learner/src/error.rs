@@ -8,6 +8,9 @@ pub enum RunError {
     /// Options.
     #[error(transparent)]
     Config(#[from] shared::config::ConfigError),
+    /// Where the learner computes.
+    #[error(transparent)]
+    Device(#[from] shared::device::DeviceError),
     /// The environment.
     #[error(transparent)]
     Env(#[from] actor::env::EnvError),

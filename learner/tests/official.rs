@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use learner::agent::{Agent, Origin};
 use learner::official::pickle::{Item, write as write_pickle};
 use learner::official::{OfficialError, from_official, read, to_official, write};
@@ -43,7 +44,14 @@ impl Made {
     }
 
     fn origin(&self) -> Origin<'_> {
-        Origin { obs: &self.obs, act: &self.act, seed: 0, statistics: Tree::new(), freeze: &self.config.run.freeze }
+        Origin {
+            obs: &self.obs,
+            act: &self.act,
+            seed: 0,
+            statistics: Tree::new(),
+            freeze: &self.config.run.freeze,
+            device: Device::Cpu,
+        }
     }
 
     fn import(&self, values: &Tree) -> Result<Agent, OfficialError> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor, Var};
 use learner::agent::{Agent, Origin};
 use learner::dreamer::{Loss, Recon};
 use learner::official::{from_official, to_official};
@@ -18,6 +19,11 @@ use shared::dreamer::{Acting, to_array};
 use shared::env::{FLAGS, Space, Spaces};
 use shared::params::{Create, Init, Params, Tree, load};
 use shared::snapshot::format::{self, SnapshotHeader, SnapshotView};
+
+/// The device under test: a GPU if this is built with the feature `cuda`, which then must be there.
+fn device() -> Device {
+    shared::device::open(if cfg!(feature = "cuda") { "cuda" } else { "cpu" }).unwrap_or_else(|error| panic!("{error}"))
+}
 
 fn copies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity")
@@ -120,8 +126,13 @@ impl Set {
     }
 
     fn agent(&self) -> Agent {
+        self.agent_on(&device())
+    }
+
+    fn agent_on(&self, device: &Device) -> Agent {
         let (obs, act) = (self.description.obs(&self.values), self.description.act());
-        let origin = || Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
+        let origin =
+            || Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[], device: device.clone() };
         let config = &self.description.config;
         let fresh = Agent::new(config, origin()).unwrap().save().unwrap();
         let mut values = to_official(&fresh, config).unwrap();
@@ -182,7 +193,7 @@ fn nan_max(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
-fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
+fn flat(tensor: &Tensor) -> Vec<f32> {
     to_array(tensor).unwrap().to_f32()
 }
 
@@ -213,7 +224,7 @@ fn parity_losses_and_gradients() {
         let paths = agent.trainable_paths();
         for (path, grad) in paths.iter().zip(&grads) {
             let expected = &set.values[&format!("grad/{path}")];
-            report.close(&format!("{} grad/{path}", set.name), grad, expected, 5e-5, 0.0);
+            report.close(&format!("{} grad/{path}", set.name), &flat(grad), expected, 5e-5, 0.0);
         }
         assert_eq!(paths.len(), set.group("grad/").len());
         report.finish(80);
@@ -391,7 +402,7 @@ fn parity_optimizer() {
     };
     let mut report = Report::default();
     for (name, wd) in [("wd0", 0.0), ("wd", 0.05)] {
-        let store = Params::<Create>::new(0);
+        let store = Params::<Create>::on(0, device());
         for (path, value) in group("params/") {
             store.get(&path, &value.shape, Init::Zeros).unwrap();
         }
@@ -405,7 +416,8 @@ fn parity_optimizer() {
         let mut optimizer = Optimizer::new(&config, store.trainable()).unwrap();
         for k in 1..=6 {
             let grads: BTreeMap<_, _> = group(&format!("grad_{k}/"));
-            let grads: Vec<Vec<f32>> = store.trainable().iter().map(|(path, _)| grads[path].to_f32()).collect();
+            let grad = |(path, var): &(String, Var)| grads[path].to_tensor().unwrap().to_device(var.device()).unwrap();
+            let grads: Vec<Tensor> = store.trainable().iter().map(grad).collect();
             optimizer.step(&grads).unwrap();
             let found = store.trainable_tree().unwrap();
             for (path, expected) in group(&format!("{name}/params_after_{k}/")) {
@@ -423,7 +435,7 @@ fn bfloat16_agrees_to_its_precision() {
     assert!(!sets.is_empty());
     for set in sets.iter().map(|json| Set::load(json.as_path())) {
         let mut report = Report::default();
-        let (_, loss, grads) = set.agent().train_with(&set.batch(1), &mut set.noise()).unwrap();
+        let (_, loss, grads) = set.agent_on(&Device::Cpu).train_with(&set.batch(1), &mut set.noise()).unwrap();
         let posterior = &loss.outputs.posterior;
         let activations = [
             ("tokens", &loss.outputs.tokens),
@@ -441,23 +453,34 @@ fn bfloat16_agrees_to_its_precision() {
         }
         // The official code sums the gradients of these over all pixels in bfloat16, which leaves little of them.
         let rough = |path: &str| path.starts_with("enc/cnn0") || (path.starts_with("dec/") && path.ends_with("/bias"));
-        for (path, found) in set.agent().trainable_paths().iter().zip(&grads) {
+        for (path, found) in set.agent_on(&Device::Cpu).trainable_paths().iter().zip(&grads) {
             if !rough(path) {
-                report.close(&format!("grad/{path}"), found, &set.values[&format!("grad/{path}")], 0.1, 0.0);
+                report.close(&format!("grad/{path}"), &flat(found), &set.values[&format!("grad/{path}")], 0.1, 0.0);
             }
         }
         report.finish(100);
     }
 }
 
-/// The same with the kernels of processors that lack AVX-512.
-#[test]
-fn portable_kernels_agree_too() {
+/// The tests whose names begin with one of `names`, with other kernels.
+fn again(kernels: &str, names: &[&str], passed: usize) {
     let tests = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["parity_", "bfloat16_"])
-        .env("LUCID_KERNELS", "portable")
+        .args(names)
+        .env("LUCID_KERNELS", kernels)
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&tests.stdout);
-    assert!(tests.status.success() && output.contains("test result: ok. 6 passed"), "{output}");
+    assert!(tests.status.success() && output.contains(&format!("test result: ok. {passed} passed")), "{output}");
+}
+
+/// The same with the kernels of processors that lack AVX-512.
+#[test]
+fn portable_kernels_agree_too() {
+    again("portable", &["parity_", "bfloat16_"], 6);
+}
+
+/// The same with candle's tensor operations and gradients, which is what a GPU computes.
+#[test]
+fn plain_operations_agree_too() {
+    again("plain", &["parity_"], 5);
 }

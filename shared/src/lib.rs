@@ -5,6 +5,7 @@
 
 pub mod array;
 pub mod config;
+pub mod device;
 pub mod dist;
 pub mod dreamer;
 pub mod env;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use candle_core::Device;
 use clap::{Subcommand, ValueEnum};
 use shared::array::{Array, DType};
 use shared::config::{AgentConfig, Config};
@@ -89,9 +90,9 @@ impl Case {
         ([(key.to_string(), seen)].into(), [("action".to_string(), act)].into())
     }
 
-    fn agent(self, config: &AgentConfig) -> Result<Agent, RunError> {
+    fn agent(self, config: &AgentConfig, device: Device) -> Result<Agent, RunError> {
         let (obs, act) = self.spaces();
-        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[] };
+        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[], device };
         Ok(Agent::new(config, origin)?)
     }
 

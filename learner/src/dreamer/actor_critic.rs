@@ -123,15 +123,18 @@ impl Step<'_> {
             column = columns.end;
             keys.push(Key { space, bounds: policy.bounds, columns, actions: rollout.actions[key].to_f32() });
         }
-        let loss = raw.loss(|n, row, grad| {
-            let (weight, advantage) = weights(n);
-            let to = (-weight * advantage, -weight * bonus);
-            let key = |key: &Key| {
-                let (logp, entropy) = key.logp_entropy(n, row, to, grad);
-                -weight * (logp * advantage + bonus * entropy)
-            };
-            keys.iter().map(key).sum()
-        })?;
+        let loss = match raw.plain() {
+            Some(raw) => plain_policy_loss(raw, &keys, weights, bonus)?,
+            None => raw.loss(|n, row, grad| {
+                let (weight, advantage) = weights(n);
+                let to = (-weight * advantage, -weight * bonus);
+                let key = |key: &Key| {
+                    let (logp, entropy) = key.logp_entropy(n, row, to, grad);
+                    -weight * (logp * advantage + bonus * entropy)
+                };
+                keys.iter().map(key).sum()
+            })?,
+        };
         let length = self.config.imag_length + 1;
         let mut metrics = Metrics::new();
         for ((name, _), key) in policy.spaces().zip(&keys) {
@@ -185,6 +188,18 @@ impl Step<'_> {
     }
 }
 
+/// The policy's loss by tensor operations.
+fn plain_policy_loss(raw: &Tensor, keys: &[Key], weights: impl Fn(usize) -> (f32, f32), bonus: f32) -> Result<RowLoss> {
+    let (weight, advantage): (Vec<f32>, Vec<f32>) = (0..raw.dim(0)?).map(weights).unzip();
+    let (weight, advantage) = (Tensor::new(weight, raw.device())?, Tensor::new(advantage, raw.device())?);
+    let mut gain = weight.zeros_like()?;
+    for key in keys {
+        let (logp, entropy) = key.logps_entropies(raw)?;
+        gain = ((gain + (logp * &advantage)?)? + entropy.affine(f64::from(bonus), 0.0)?)?;
+    }
+    RowLoss::of(&(weight * gain)?.neg()?)
+}
+
 /// How far advantages and normalised returns spread.
 fn spread(advantages: &[f32], returns: &[f32]) -> Metrics {
     [
@@ -209,6 +224,17 @@ struct Key<'a> {
 }
 
 impl Key<'_> {
+    /// Log-probability of the action and entropy of every row, by tensor operations, [N] each.
+    fn logps_entropies(&self, raw: &Tensor) -> Result<(Tensor, Tensor)> {
+        let raw = raw.narrow(1, self.columns.start, self.columns.len())?.contiguous()?;
+        match self.space.classes {
+            Some(classes) => {
+                categorical::logps_entropies(&raw.reshape(((), self.space.elements(), classes))?, &self.actions)
+            }
+            None => self.bounds.logps_entropies(&raw, &self.actions),
+        }
+    }
+
     /// Log-probability of the action of row n, and entropy. Adds `to_logp` and `to_entropy` times their gradients to `grad`.
     fn logp_entropy(&self, n: usize, row: &[f32], to: (f32, f32), grad: &mut [f32]) -> (f32, f32) {
         let (row, grad) = (&row[self.columns.clone()], &mut grad[self.columns.clone()]);

@@ -81,6 +81,7 @@ fn first_states(batch: &Columns, running: &State, rows: usize, context: usize) -
             DType::U16 => one_hot_of(&stored, running.dim(2)?).to_tensor()?,
             _ => stored.to_tensor()?,
         };
+        let stored = stored.to_device(running.device())?;
         let mask = Tensor::from_slice(&starts, rows, running.device())?;
         let mask = mask.reshape([&[rows], vec![1; stored.rank() - 1].as_slice()].concat())?;
         mask.broadcast_as(stored.shape())?.where_cond(&stored, running)

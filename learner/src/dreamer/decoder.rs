@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use shared::config::{AgentConfig, DecSimpleConfig};
 use shared::dreamer::inputs::{self, Columns};
 use shared::dreamer::{Inputs, Standardize};
 use shared::env::{Space, Spaces};
 use shared::kernels::math::{softmax, symlog};
-use shared::kernels::{self, Precision, RowLoss, read, row_loss, upsample2};
+use shared::kernels::{self, Precision, RowLoss, plain, read, row_loss, upsample2};
 #[cfg(target_arch = "x86_64")]
 use shared::kernels::{conv_grow::doubled_stages, conv_shrink::Stage};
 use shared::nn::{BlockLinear, Conv2d, Linear, Mlp, Norm, Step, Style};
@@ -106,6 +106,7 @@ impl Decoder {
         let loss = |(key, pred): (&String, &Tensor)| {
             let loss = match (self.vectors.get(key), inputs.features.get(key)) {
                 (Some((space, _)), _) => self.vector_loss(key, space, pred, obs)?,
+                (None, Some(target)) if plain(pred) => squared_errors(pred, target)?,
                 (None, Some(target)) => read(target, |target| squared_error(pred, target))??,
                 (None, None) => image_loss(pred, &inputs::column(obs, key)?.bytes)?,
             };
@@ -118,6 +119,9 @@ impl Decoder {
         let target = inputs::column(obs, key)?.to_f32();
         let Some(classes) = space.classes else {
             let target: Vec<f32> = if self.symlog { target.into_iter().map(symlog).collect() } else { target };
+            if plain(pred) {
+                return squared_errors(pred, &Tensor::from_vec(target, pred.shape(), pred.device())?);
+            }
             return squared_error(pred, &target);
         };
         row_loss(pred, space.width(), |n, row, grad| {
@@ -143,8 +147,17 @@ fn squared_error(pred: &Tensor, target: &[f32]) -> Result<RowLoss> {
     })
 }
 
+/// The same by tensor operations.
+fn squared_errors(pred: &Tensor, target: &Tensor) -> Result<RowLoss> {
+    RowLoss::of(&(pred - target)?.sqr()?.flatten_from(1)?.sum(1)?)
+}
+
 /// Sum over pixels of (sigmoid(pred) - byte / 255)^2.
 fn image_loss(pred: &Tensor, bytes: &[u8]) -> Result<RowLoss> {
+    if plain(pred) {
+        let target = Tensor::from_slice(bytes, pred.shape(), pred.device())?.to_dtype(DType::F32)?;
+        return squared_errors(&plain::sigmoid(pred)?, &(target / 255.0)?);
+    }
     let pixels: usize = pred.dims()[1..].iter().product();
     row_loss(pred, pixels, |n, row, grad| kernels::image_loss(row, &bytes[n * pixels..][..pixels], grad))
 }
@@ -215,7 +228,7 @@ impl ImageDecoder {
     /// All convolutions at once; none if the fused kernel does not know them.
     #[cfg(target_arch = "x86_64")]
     fn fused(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        if !self.repeat || self.outer || self.precision != Precision::Float32 {
+        if !self.repeat || self.outer || self.precision != Precision::Float32 || plain(x) {
             return Ok(None);
         }
         fn stage((conv, norm): &(Conv2d, Norm)) -> Option<Stage<'_>> {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use shared::config::HeadConfig;
 use shared::dist::TwoHot;
 use shared::kernels::math::{sigmoid, softplus};
-use shared::kernels::{Precision, RowLoss};
+use shared::kernels::{Precision, RowLoss, no_grad, plain, read};
 use shared::nn::{Linear, Mlp, Outputs, Style};
 use shared::params::{ParamError, Scope};
 
@@ -37,12 +37,18 @@ impl Value {
 
     /// Means [N] of features [N, F], without gradient.
     pub fn evaluate(&self, features: &Tensor) -> Result<Vec<f32>> {
+        if plain(features) {
+            return no_grad(|| self.means(&self.logits(&features.detach())?));
+        }
         Outputs::evaluate(&self.mlp, &self.head, features, |logits| self.bins.mean(logits))
     }
 
     /// Means [N] of logits.
     pub fn means(&self, logits: &Outputs) -> Result<Vec<f32>> {
-        logits.map_rows(|_, row| self.bins.mean(row))
+        match logits.plain() {
+            Some(logits) => read(&self.bins.means(logits)?, <[f32]>::to_vec),
+            None => logits.map_rows(|_, row| self.bins.mean(row)),
+        }
     }
 
     /// Weighted sum of cross-entropies to several targets per row: `targets(n)` gives (target, weight) pairs. [N].
@@ -51,7 +57,10 @@ impl Value {
         logits: &Outputs,
         targets: impl Fn(usize) -> [(f32, f32); K] + Sync,
     ) -> Result<RowLoss> {
-        logits.loss(|n, row, grad| self.bins.loss(row, targets(n), grad))
+        match logits.plain() {
+            Some(logits) => RowLoss::of(&self.bins.losses(logits, targets)?),
+            None => logits.loss(|n, row, grad| self.bins.loss(row, targets(n), grad)),
+        }
     }
 }
 
@@ -87,6 +96,10 @@ impl Binary {
 
     /// Cross-entropy to soft targets [N].
     pub fn loss(&self, logits: &Outputs, targets: &[f32]) -> Result<RowLoss> {
+        if let Some(logits) = logits.plain() {
+            let (logits, targets) = (logits.squeeze(1)?, Tensor::new(targets, logits.device())?);
+            return RowLoss::of(&(plain::softplus(&logits)? - (targets * &logits)?)?);
+        }
         logits.loss(|n, row, grad| {
             grad[0] = sigmoid(row[0]) - targets[n];
             softplus(row[0]) - targets[n] * row[0]

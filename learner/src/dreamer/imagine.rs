@@ -43,7 +43,8 @@ fn plain(acting: &Acting, act: &Spaces, starts: &State, horizon: usize, draws: &
         let mut actions: Vec<Columns> = vec![];
         for _ in 0..horizon {
             let action = acting.policy.sample(&acting.policy.forward(&features[features.len() - 1])?, draws)?;
-            state = acting.rssm.imagine(&state, &inputs::actions(act, &action, rows)?, draws)?;
+            let embedded = inputs::actions(act, &action, rows)?.to_device(state.deter.device())?;
+            state = acting.rssm.imagine(&state, &embedded, draws)?;
             features.push(state.features()?);
             actions.push(action);
         }

@@ -9,7 +9,7 @@ use shared::dist::categorical::{self, Side};
 use shared::dreamer::inputs::{self, Columns, column};
 use shared::dreamer::{Observations, Observed, State};
 use shared::env::Spaces;
-use shared::kernels::{RowLoss, read, row_loss};
+use shared::kernels::{RowLoss, plain, read, row_loss};
 
 use super::imagine::imagine;
 use super::{Context, Model, Normalize, Recon, Value};
@@ -93,7 +93,7 @@ impl Step<'_> {
     pub fn loss(&self, context: &Context, norms: &mut Normalizers, draws: &mut dyn Draws) -> Result<Loss> {
         let (b, t) = context.shape;
         let acting = &self.model.acting;
-        let prepared = acting.encoder.inputs(&context.obs, b * t)?;
+        let prepared = acting.encoder.inputs(&context.obs, b * t)?.to_device(context.state.deter.device())?;
         let tokens = acting.encoder.forward(&prepared)?.reshape((b, t, ()))?;
         let observed = self.observe(context, &tokens, draws)?;
         let (deter, stoch) = (observed.posterior.deter.flatten(0, 1)?, observed.posterior.stoch.flatten(0, 1)?);
@@ -124,7 +124,7 @@ impl Step<'_> {
             let loss = self.replay_value_loss(&features, context, k, &imagined.first_return, norms)?;
             losses.insert("repval".into(), loss);
         }
-        let total = self.total(&losses, &mut metrics)?;
+        let total = self.total(&losses, tokens.device(), &mut metrics)?;
         let losses = shaped(losses, b)?;
         let Observed { posterior, logits, last } = observed;
         let outputs = Outputs {
@@ -146,7 +146,9 @@ impl Step<'_> {
         let (b, t) = context.shape;
         let keep = inputs::flag(&context.obs, "is_first", true)?;
         let actions = inputs::actions(self.act, &context.prev_actions, b * t)?.broadcast_mul(&keep)?;
-        let (keep, actions) = (keep.reshape((b, t, 1))?, actions.reshape((b, t, ()))?);
+        let device = tokens.device();
+        let keep = keep.reshape((b, t, 1))?.to_device(device)?;
+        let actions = actions.reshape((b, t, ()))?.to_device(device)?;
         let seen = Observations { state: &context.state, tokens, actions: &actions, keep: &keep };
         self.model.acting.rssm.observe_all(&seen, draws)
     }
@@ -156,8 +158,11 @@ impl Step<'_> {
         let rssm = &self.config.dynamics.rssm;
         let (classes, mix, free) = (rssm.classes, rssm.unimix as f32, rssm.free_nats as f32);
         let width = rssm.stoch * classes;
-        let prior = self.model.acting.rssm.prior(deter)?.flatten_from(1)?;
-        let post = observed.logits.flatten(0, 1)?.flatten_from(1)?;
+        let (prior, post) = (self.model.acting.rssm.prior(deter)?, observed.logits.flatten(0, 1)?);
+        if plain(deter) {
+            return plain_latent_losses(&prior, &post, mix, free);
+        }
+        let (prior, post) = (prior.flatten_from(1)?, post.flatten_from(1)?);
         let (p, q) = (values(&post)?, values(&prior)?);
         let free_nats = |kl: f32, grad: &mut [f32]| {
             if free > 0.0 && kl < free {
@@ -186,8 +191,8 @@ impl Step<'_> {
         Ok([("rew".to_string(), rew.try_into()?), ("con".to_string(), con.try_into()?)].into())
     }
 
-    fn total(&self, losses: &BTreeMap<String, Term>, metrics: &mut Metrics) -> Result<Tensor> {
-        let mut total = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+    fn total(&self, losses: &BTreeMap<String, Term>, device: &Device, metrics: &mut Metrics) -> Result<Tensor> {
+        let mut total = Tensor::zeros((), DType::F32, device)?;
         for (name, loss) in losses {
             let known = self.config.loss_scales.get(name);
             let scale = known.or(self.config.loss_scales.get("rec")).copied().unwrap_or(1.0);
@@ -196,6 +201,23 @@ impl Step<'_> {
         }
         Ok(total)
     }
+}
+
+/// Losses and entropies of [`Step::latent_losses`] from logits [N, stoch, classes] by tensor operations.
+fn plain_latent_losses(
+    prior: &Tensor,
+    post: &Tensor,
+    mix: f32,
+    free: f32,
+) -> Result<(BTreeMap<String, Term>, Metrics)> {
+    let loss = |post: &Tensor, prior: &Tensor| {
+        let kl = categorical::kls(post, prior, mix)?;
+        RowLoss::of(&if free > 0.0 { kl.maximum(free)? } else { kl })?.try_into()
+    };
+    let entropy = |logits: &Tensor| categorical::entropies(&logits.detach(), mix)?.mean_all()?.to_scalar();
+    let losses = [("dyn", loss(&post.detach(), prior)?), ("rep", loss(post, &prior.detach())?)];
+    let metrics = [("dyn_ent", entropy(prior)?), ("rep_ent", entropy(post)?)];
+    Ok((losses.map(|(name, loss)| (name.into(), loss)).into(), metrics.map(|(name, x)| (name.into(), x)).into()))
 }
 
 /// The last `k` steps of [B, T, …] as [B * k, …].

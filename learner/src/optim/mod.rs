@@ -3,15 +3,19 @@
 //!
 //! It is given handles of trainable parameters and holds state for these alone: a frozen parameter cannot be reached.
 
+mod slot;
+
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 use regex::Regex;
 use shared::array::Array;
 use shared::config::OptConfig;
-use shared::kernels::read;
+use shared::kernels::{plain, read};
+
+use self::slot::Slot;
 
 /// Why an optimizer was refused.
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +49,8 @@ pub enum OptError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// One trainable tensor with its state.
-struct Slot {
-    path: String,
-    var: Var,
-    decay: bool,
-    mean_square: Vec<f32>,
-    momentum: Vec<f32>,
-}
+/// Keys of a slot's moments in saved state.
+const MOMENTS: [&str; 2] = ["rms", "momentum"];
 
 /// Size of gradients, updates and parameters over all tensors of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -91,12 +89,11 @@ impl Optimizer {
             help: "it must be a regular expression",
         })?;
         let slot = |(path, var): (String, Var)| {
-            let count = var.elem_count();
             let decay = config.wd != 0.0 && pattern.is_match(&path);
-            Slot { path, var, decay, mean_square: vec![0.0; count], momentum: vec![0.0; count] }
+            Slot::new(path, var, decay)
         };
-        let slots: Vec<Slot> = params.into_iter().map(slot).collect();
-        if config.wd != 0.0 && !slots.iter().any(|s| s.decay) {
+        let slots = params.into_iter().map(slot).collect::<candle_core::Result<Vec<Slot>>>()?;
+        if config.wd != 0.0 && !slots.iter().any(Slot::decays) {
             let mut modules: Vec<&str> = slots.iter().filter_map(|s| s.path.split('/').next()).collect();
             modules.dedup();
             return Err(OptError::NoMatch { pattern: config.wdregex.clone(), existing: modules.join(", ") });
@@ -111,7 +108,7 @@ impl Optimizer {
 
     /// Number of parameters.
     pub fn count(&self) -> usize {
-        self.slots.iter().map(|s| s.momentum.len()).sum()
+        self.slots.iter().map(|s| s.var.elem_count()).sum()
     }
 
     /// Learning rate of the step that follows `n` steps.
@@ -133,28 +130,44 @@ impl Optimizer {
     }
 
     /// The gradients by path, in the order of the parameters; zeros where none arrived.
-    pub fn gradients(&self, grads: &GradStore) -> Result<Vec<Vec<f32>>, OptError> {
+    pub fn gradients(&self, grads: &GradStore) -> Result<Vec<Tensor>, OptError> {
         let gradient = |slot: &Slot| match grads.get(slot.var.as_tensor()) {
-            Some(grad) => read(grad, <[f32]>::to_vec),
-            None => Ok(vec![0.0; slot.momentum.len()]),
+            Some(grad) => Ok(grad.detach()),
+            None => slot.var.zeros_like(),
         };
         Ok(self.slots.iter().map(gradient).collect::<candle_core::Result<_>>()?)
     }
 
     /// Path of the first gradient with a value that is not finite.
-    pub fn first_non_finite(&self, grads: &[Vec<f32>]) -> Option<&str> {
-        let bad = |(_, grad): &(&Slot, &Vec<f32>)| !grad.iter().all(|g| g.is_finite());
-        self.slots.iter().zip(grads).find(bad).map(|(slot, _)| slot.path.as_str())
+    pub fn first_non_finite(&self, grads: &[Tensor]) -> Result<Option<&str>, OptError> {
+        let finite: Vec<bool> = match grads.first().is_some_and(plain) {
+            true => {
+                // Zero times what is not finite is not a number.
+                let sums = grads.iter().map(|grad| grad.affine(0.0, 0.0)?.sum_all());
+                let sums = Tensor::stack(&sums.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+                sums.to_vec1::<f32>()?.into_iter().map(|sum| sum == 0.0).collect()
+            }
+            false => {
+                let finite = grads.iter().map(|grad| read(grad, |grad| grad.iter().all(|g| g.is_finite())));
+                finite.collect::<candle_core::Result<_>>()?
+            }
+        };
+        let first = self.slots.iter().zip(finite).find(|(_, finite)| !finite);
+        Ok(first.map(|(slot, _)| slot.path.as_str()))
     }
 
     /// Change all parameters by one step.
-    pub fn step(&mut self, grads: &[Vec<f32>]) -> Result<StepSize, OptError> {
+    pub fn step(&mut self, grads: &[Tensor]) -> Result<StepSize, OptError> {
         let lr = self.learning_rate(self.step) as f32;
         self.step += 1;
         let (config, step) = (&self.config, self.step);
-        let sums = self.slots.par_iter_mut().zip(grads).map(|(slot, grad)| slot.step(grad, config, step, lr));
-        let sums = sums.collect::<candle_core::Result<Vec<[f64; 3]>>>()?;
-        let [grad, update, param] = sums.iter().fold([0.0; 3], |t, s| [t[0] + s[0], t[1] + s[1], t[2] + s[2]]);
+        let one = |(slot, grad): (&mut Slot, &Tensor)| slot.step(grad, config, step, lr);
+        let sums: candle_core::Result<Vec<Tensor>> = match grads.first().is_some_and(plain) {
+            true => self.slots.iter_mut().zip(grads).map(one).collect(),
+            false => self.slots.par_iter_mut().zip(grads).map(one).collect(),
+        };
+        let sums = Tensor::stack(&sums?, 0)?.to_vec2::<f64>()?;
+        let [grad, update, param] = [0, 1, 2].map(|i| sums.iter().map(|sums| sums[i]).sum::<f64>());
         let count = self.count().max(1) as f64;
         let rms = |sum: f64| (sum / count).sqrt() as f32;
         Ok(StepSize {
@@ -166,16 +179,14 @@ impl Optimizer {
     }
 
     /// State by key: `step`, and `rms/<path>` and `momentum/<path>`.
-    pub fn save(&self) -> BTreeMap<String, Array> {
-        let state = |slot: &Slot| {
-            let array = |values: &[f32]| Array::f32(slot.var.dims(), values);
-            [
-                (format!("rms/{}", slot.path), array(&slot.mean_square)),
-                (format!("momentum/{}", slot.path), array(&slot.momentum)),
-            ]
-        };
-        let step = ("step".to_string(), Array::u64(&[], &[self.step]));
-        self.slots.iter().flat_map(state).chain([step]).collect()
+    pub fn save(&self) -> Result<BTreeMap<String, Array>, OptError> {
+        let mut state: BTreeMap<String, Array> = [("step".to_string(), Array::u64(&[], &[self.step]))].into();
+        for slot in &self.slots {
+            for (kind, values) in MOMENTS.into_iter().zip(slot.moments()?) {
+                state.insert(format!("{kind}/{}", slot.path), Array::f32(slot.var.dims(), &values));
+            }
+        }
+        Ok(state)
     }
 
     /// Go on from saved state, by key; nothing is changed unless everything fits.
@@ -187,48 +198,13 @@ impl Optimizer {
         let step = entry("step".into(), &[])?.values::<u64>();
         let mut loaded = vec![];
         for slot in &self.slots {
-            let mean_square = entry(format!("rms/{}", slot.path), slot.var.dims())?.to_f32();
-            loaded.push((mean_square, entry(format!("momentum/{}", slot.path), slot.var.dims())?.to_f32()));
+            let [square, momentum] = MOMENTS.map(|kind| entry(format!("{kind}/{}", slot.path), slot.var.dims()));
+            loaded.push([square?.to_f32(), momentum?.to_f32()]);
         }
-        for (slot, (mean_square, momentum)) in self.slots.iter_mut().zip(loaded) {
-            (slot.mean_square, slot.momentum) = (mean_square, momentum);
+        for (slot, moments) in self.slots.iter_mut().zip(loaded) {
+            slot.set_moments(moments)?;
         }
         self.step = step[0];
         Ok(())
     }
-}
-
-impl Slot {
-    /// One step of this tensor; returns the sums of squares of gradient, update and new parameter.
-    fn step(&mut self, grad: &[f32], c: &OptConfig, step: u64, lr: f32) -> candle_core::Result<[f64; 3]> {
-        let mut param = read(self.var.as_tensor(), <[f32]>::to_vec)?;
-        let grad_squares = squares(grad);
-        let limit = c.agc as f32 * (squares(&param).sqrt() as f32).max(1e-3);
-        let clip = if c.agc > 0.0 { 1.0 / (grad_squares.sqrt() as f32 / limit).max(1.0) } else { 1.0 };
-        let (beta1, beta2, eps) = (c.beta1 as f32, c.beta2 as f32, c.eps as f32);
-        // Rounded as the official code rounds: the complements from float64, the bias corrections in float32.
-        let (rest1, rest2) = ((1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
-        let square_scale = 1.0 / (1.0 - beta2.powf(step as f32));
-        let momentum_scale = 1.0 / (1.0 - beta1.powf(step as f32));
-        let decay = if self.decay { c.wd as f32 } else { 0.0 };
-        let mut update_squares = 0.0f64;
-        for (((p, g), v), m) in param.iter_mut().zip(grad).zip(&mut self.mean_square).zip(&mut self.momentum) {
-            let g = g * clip;
-            *v = beta2 * *v + rest2 * g * g;
-            let mut u = g / ((*v * square_scale).sqrt() + eps);
-            *m = beta1 * *m + rest1 * u;
-            let ahead = if c.nesterov { beta1 * *m + rest1 * u } else { *m };
-            u = ahead * momentum_scale;
-            let change = lr * (u + decay * *p);
-            update_squares += f64::from(change * change);
-            *p -= change;
-        }
-        let sums = [grad_squares, update_squares, squares(&param)];
-        self.var.set(&Tensor::from_vec(param, self.var.shape(), &Device::Cpu)?)?;
-        Ok(sums)
-    }
-}
-
-fn squares(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
 }

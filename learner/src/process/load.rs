@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use actor::agent_spaces;
 use actor::env::make;
+use candle_core::Device;
 use shared::array::DType;
 use shared::config::{Config, VitConfig};
 use shared::env::{Space, Spaces};
@@ -102,6 +103,7 @@ fn restore(
     for path in checkpoints.set_incomplete_aside()? {
         warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
     }
+    let device = shared::device::open(&config.run.learner_device)?;
     let context = config.agent.replay_context;
     let length = config.agent.sample_length();
     let Some(loaded) = checkpoints.latest()? else {
@@ -109,7 +111,7 @@ fn restore(
             Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
             None => Tree::new(),
         };
-        let agent = Agent::new(&config.agent(), origin(config, spaces, statistics))?;
+        let agent = Agent::new(&config.agent(), Origin { device, ..origin(config, spaces, statistics) })?;
         let replay = Replay::new(&config.replay, length, context, config.run.seed, checkpoints.replay_dir())?;
         let rest =
             Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
@@ -121,14 +123,21 @@ fn restore(
     warnings.extend(dropped.iter().map(|damage| format!("steps were dropped: {damage}")));
     checkpoints.resumed_from(&loaded)?;
     let Cut { agent, counters, limiter, pending, frozen, .. } = loaded.cut;
-    let agent = Agent::restore(&config.agent(), origin(config, spaces, Tree::new()), agent)?;
+    let agent = Agent::restore(&config.agent(), Origin { device, ..origin(config, spaces, Tree::new()) }, agent)?;
     check_frozen(&agent, trunk, &frozen)?;
     Ok((agent, Rest { replay, counters, limiter, pending }))
 }
 
-/// What an agent of this run is made from.
+/// What an agent of this run is made from, on the CPU.
 pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces, statistics: Tree) -> Origin<'a> {
-    Origin { obs: &spaces.agent, act: &spaces.act, seed: config.run.seed, statistics, freeze: &config.run.freeze }
+    Origin {
+        obs: &spaces.agent,
+        act: &spaces.act,
+        seed: config.run.seed,
+        statistics,
+        freeze: &config.run.freeze,
+        device: Device::Cpu,
+    }
 }
 
 /// Frozen parameters must be those that the run was made with.

@@ -2,6 +2,7 @@
 
 use regex::Regex;
 
+use crate::device;
 use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
@@ -60,6 +61,13 @@ impl Config {
         p.between("run.minutes", self.run.minutes, 0.0, endless);
         p.need(self.run.train_ratio > 0.0 && self.run.train_ratio.is_finite(), || {
             format!("`run.train_ratio` is {}, must be above 0", self.run.train_ratio)
+        });
+        p.one_of("run.learner_device", &self.run.learner_device, &device::NAMES);
+        p.need(self.run.learner_device == "cpu" || self.agent.compute_dtype == "float32", || {
+            format!(
+                "`agent.compute_dtype` is `{}`, must be float32 with `run.learner_device` cuda",
+                self.agent.compute_dtype
+            )
         });
         for pattern in &self.run.freeze {
             p.regex("run.freeze", pattern);

@@ -61,6 +61,8 @@ pub struct RunConfig {
     pub train_ratio: f64,
     /// Threads of the learner's kernels (0: all cores).
     pub learner_threads: usize,
+    /// Where the learner computes: `cpu` or `cuda`.
+    pub learner_device: String,
     /// Regexes of parameters that the optimizer must not touch, beside the frozen ViT.
     pub freeze: Vec<String>,
 }

@@ -1,7 +1,9 @@
 //! Categoricals: the grouped latents with unimix, and discrete actions.
 
-use crate::kernels::log_unimix;
+use candle_core::{Result, Tensor};
+
 use crate::kernels::math::softmax;
+use crate::kernels::{log_unimix, plain};
 
 /// Which side of KL(post || prior) the gradient flows to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +39,33 @@ pub fn kl(post: &[f32], prior: &[f32], classes: usize, mix: f32, side: Side, gra
     total
 }
 
+/// KL(post || prior) of logits [N, groups, classes] by tensor operations, summed over groups, [N].
+pub fn kls(post: &Tensor, prior: &Tensor, mix: f32) -> Result<Tensor> {
+    let ((p, log_p), (_, log_q)) = (plain::log_unimix(post, mix)?, plain::log_unimix(prior, mix)?);
+    (p * (log_p - log_q)?)?.sum((1, 2))
+}
+
+/// Entropies of logits [N, groups, classes] by tensor operations, summed over groups, [N].
+pub fn entropies(logits: &Tensor, mix: f32) -> Result<Tensor> {
+    let (p, log_p) = plain::log_unimix(logits, mix)?;
+    (p * log_p)?.sum((1, 2))?.neg()
+}
+
 /// Entropy summed over groups of `classes` logits, mixed with `mix` of the uniform distribution.
 pub fn entropy(logits: &[f32], classes: usize, mix: f32) -> f32 {
     let (mut p, mut log_p) = (vec![0.0; logits.len()], vec![0.0; logits.len()]);
     log_unimix(logits, classes, mix, &mut p, &mut log_p);
     -p.iter().zip(&log_p).map(|(p, l)| p * l).sum::<f32>()
+}
+
+/// Log-probabilities of `actions` [N, elements] and entropies of logits [N, elements, classes] by tensor operations, summed over
+/// elements, [N] each.
+pub fn logps_entropies(logits: &Tensor, actions: &[f32]) -> Result<(Tensor, Tensor)> {
+    let (rows, elements, _) = logits.dims3()?;
+    let classes = actions.iter().map(|&a| a as u32).collect();
+    let classes = Tensor::from_vec(classes, (rows, elements, 1), logits.device())?;
+    let logs = plain::log_softmax(logits)?;
+    Ok((logs.gather(&classes, 2)?.sum((1, 2))?, (logs.exp()? * logs)?.sum((1, 2))?.neg()?))
 }
 
 /// Log-probability of class `action` and entropy of one row of raw logits. Adds `to_logp` and `to_entropy` times their

@@ -2,7 +2,10 @@
 
 use std::f32::consts::PI;
 
+use candle_core::{Result, Tensor};
+
 use crate::kernels::math::{sigmoid, tanh};
+use crate::kernels::plain;
 
 /// Bounds of the deviation.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,19 @@ impl Bounded {
     /// Mean and deviation from the two raw outputs of the head.
     pub fn mean_std(self, m: f32, s: f32) -> (f32, f32) {
         (tanh(m), (self.max - self.min) * sigmoid(s + 2.0) + self.min)
+    }
+
+    /// Log-probabilities of `actions` [N, dimensions] and entropies by tensor operations, summed over dimensions, [N] each; `raw` is
+    /// [means | deviations] before squashing, [N, 2 * dimensions].
+    pub fn logps_entropies(self, raw: &Tensor, actions: &[f32]) -> Result<(Tensor, Tensor)> {
+        let (rows, dims) = (raw.dim(0)?, raw.dim(1)? / 2);
+        let mean = raw.narrow(1, 0, dims)?.tanh()?;
+        let spread = plain::sigmoid(&raw.narrow(1, dims, dims)?.affine(1.0, 2.0)?)?;
+        let std = spread.affine(f64::from(self.max - self.min), f64::from(self.min))?;
+        let z = ((Tensor::from_slice(actions, (rows, dims), raw.device())? - mean)? / &std)?;
+        let (log_std, constant) = (std.log()?, f64::from(0.5 * (2.0 * PI).ln()));
+        let logp = (z.sqr()?.affine(0.5, constant)? + &log_std)?.sum(1)?.neg()?;
+        Ok((logp, log_std.affine(1.0, constant + 0.5)?.sum(1)?))
     }
 
     /// Log-probability of `action` and entropy, summed over dimensions; `raw` is [means | deviations] before squashing. Adds

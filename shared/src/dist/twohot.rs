@@ -1,8 +1,10 @@
 //! Two-hot encoding of scalars over exponentially spaced bins (official `outs.py`, `heads.py`).
 
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use crate::kernels::math::{LANES, max, scaled_softmax, symexp, total, weight};
+use crate::kernels::plain::log_softmax;
 
 /// A categorical over symexp-spaced bins, symmetric around 0, that stands for its mean.
 #[derive(Clone, Debug)]
@@ -28,6 +30,33 @@ impl TwoHot {
     /// Mean of one row of logits. Summed in pairs outward from the centre, so that symmetric probabilities give exactly 0.
     pub fn mean(&self, logits: &[f32]) -> f32 {
         mean(logits, &self.bins)
+    }
+
+    /// [`TwoHot::mean`] of each row of logits [N, bins] by tensor operations, [N].
+    pub fn means(&self, logits: &Tensor) -> Result<Tensor> {
+        let (half, probs) = (self.count() / 2, log_softmax(logits)?.exp()?);
+        let upper = probs.narrow(1, self.count() - half, half)?;
+        let lower = probs.narrow(1, 0, half)?.contiguous()?.flip(&[1])?;
+        let values = Tensor::new(&self.bins[self.count() - half..], logits.device())?;
+        (upper - lower)?.broadcast_mul(&values)?.sum(1)
+    }
+
+    /// [`TwoHot::loss`] of each row of logits [N, bins] by tensor operations, [N].
+    pub fn losses<const K: usize>(
+        &self,
+        logits: &Tensor,
+        targets: impl Fn(usize) -> [(f32, f32); K],
+    ) -> Result<Tensor> {
+        let rows = logits.dim(0)?;
+        let (mut bins, mut shares) = (Vec::with_capacity(2 * K * rows), Vec::with_capacity(2 * K * rows));
+        for (y, weight) in (0..rows).flat_map(targets) {
+            let (below, above, share) = self.neighbours(y);
+            bins.extend([below as u32, above as u32]);
+            shares.extend([weight * share, weight * (1.0 - share)]);
+        }
+        let bins = Tensor::from_vec(bins, (rows, 2 * K), logits.device())?;
+        let shares = Tensor::from_vec(shares, (rows, 2 * K), logits.device())?;
+        (log_softmax(logits)?.gather(&bins, 1)? * shares)?.sum(1)?.neg()
     }
 
     /// Weighted sum of the cross-entropies of two-hot targets, (target, weight) each, to one row of logits; fills its gradient.

@@ -24,6 +24,20 @@ pub struct Inputs {
     image: Option<Tensor>,
 }
 
+impl Inputs {
+    /// The same on a device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let moved = |x: &Option<Tensor>| x.as_ref().map(|x| x.to_device(device)).transpose();
+        let features = self.features.iter().map(|(key, x)| Ok((key.clone(), x.to_device(device)?)));
+        Ok(Self {
+            rows: self.rows,
+            vector: moved(&self.vector)?,
+            features: features.collect::<Result<_>>()?,
+            image: moved(&self.image)?,
+        })
+    }
+}
+
 /// One stage of the convolutions.
 struct Stage {
     conv: Conv2d,

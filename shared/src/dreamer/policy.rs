@@ -100,9 +100,10 @@ impl Policy {
 
     /// All layers, forward only, for raw outputs of all keys side by side; none if norm and activation are not RMS and SiLU.
     pub(super) fn stack(&self) -> Result<Option<Stack>> {
+        let Some(stack) = self.mlp.stack()? else { return Ok(None) };
         let layers = self.parts().heads.into_iter().flat_map(|(.., layers)| layers);
         let heads = Dense::joined(&layers.map(Linear::dense).collect::<Result<Vec<_>>>()?)?;
-        Ok(self.mlp.stack()?.map(|stack| stack.then(heads)))
+        Ok(Some(stack.then(heads)))
     }
 
     /// Action keys and their spaces, sorted by key: the order of the outputs.

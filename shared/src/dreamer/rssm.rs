@@ -1,6 +1,6 @@
 //! Recurrent state-space model (official `rssm.py`, RSSM).
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::config::RssmConfig;
 use crate::dist::Draws;
@@ -27,6 +27,11 @@ impl State {
     pub fn masked(&self, keep: &Tensor) -> Result<Self> {
         let stoch = self.stoch.broadcast_mul(&keep.unsqueeze(2)?)?;
         Ok(Self { deter: self.deter.broadcast_mul(keep)?, stoch })
+    }
+
+    /// The same values on a device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { deter: self.deter.to_device(device)?, stoch: self.stoch.to_device(device)? })
     }
 
     /// The same values without history.

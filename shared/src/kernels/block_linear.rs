@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::linear::column_sums;
 use super::math::{Strides, matmul};
+use super::plain::{self, plain};
 use super::precision::Precision;
 use super::record::{leaf, read, record};
 use crate::params::Weight;
@@ -16,6 +17,9 @@ pub fn block_linear(x: &Tensor, kernel: &Weight, bias: &Weight, precision: Preci
     let (rows, width) = x.dims2()?;
     if width != blocks * inputs {
         candle_core::bail!("block_linear: input {:?} is not {blocks} blocks of {inputs}", x.dims());
+    }
+    if plain(x) {
+        return plain::block_linear(x, kernel, bias);
     }
     let (sx, sw, sy) =
         (Strides::row_major(blocks * inputs), Strides::row_major(outputs), Strides::row_major(blocks * outputs));

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::conv_lanes;
 use super::linear::column_sums;
 use super::math::{Strides, matmul};
+use super::plain::{self, plain};
 use super::precision::Precision;
 use super::record::{leaf, read, record};
 use crate::params::Weight;
@@ -24,6 +25,9 @@ pub fn conv2d(x: &Tensor, kernel: &Weight, bias: &Weight, stride: usize, precisi
         candle_core::bail!("conv2d: kernel {:?} does not fit images {:?}", kernel.shape(), x.dims());
     }
     let shape = Unfold { h, w, c: inputs, k, stride };
+    if plain(x) {
+        return plain::conv2d(x, kernel, bias, stride, [h, w].map(|side| shape.paddings(side)));
+    }
     let mut y = precision.with_weight(bias, |bias| {
         precision.with_weight(kernel, |kernel| read(x, |x| shape.method(n).forward(x, kernel, bias)))
     })???;
@@ -222,10 +226,16 @@ impl Unfold {
         self.h.div_ceil(self.stride) * self.w.div_ceil(self.stride)
     }
 
+    /// Zeros before and after a side of this length.
+    fn paddings(self, side: usize) -> [usize; 2] {
+        let covered = (side.div_ceil(self.stride) - 1) * self.stride + self.k;
+        let all = covered.saturating_sub(side);
+        [all / 2, all - all / 2]
+    }
+
     /// Zeros before a side of this length.
     fn padding(self, side: usize) -> usize {
-        let covered = (side.div_ceil(self.stride) - 1) * self.stride + self.k;
-        covered.saturating_sub(side) / 2
+        self.paddings(side)[0]
     }
 
     fn unfold(self, image: &[f32], patches: &mut [f32]) {

@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::math::{sigmoid, tanh};
+use super::plain::{self, plain};
 use super::precision::Precision;
 use super::record::{read, record};
 
@@ -14,6 +15,9 @@ pub fn gru(gates: &Tensor, deter: &Tensor, blocks: usize, precision: Precision) 
     let (rows, width) = deter.dims2()?;
     if gates.dims() != [rows, 3 * width] || width % blocks != 0 {
         candle_core::bail!("gru: gates {:?} do not fit deter {:?} in {blocks} blocks", gates.dims(), deter.dims());
+    }
+    if plain(deter) {
+        return plain::gru(gates, deter, blocks);
     }
     let size = width / blocks;
     let mut next = vec![0.0; rows * width];

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::math::{Strides, matmul};
+use super::plain::{self, plain};
 use super::precision::Precision;
 use super::record::{leaf, read, record};
 use crate::params::Weight;
@@ -15,6 +16,9 @@ pub fn linear(x: &Tensor, kernel: &Weight, bias: &Weight, precision: Precision) 
         candle_core::bail!("linear: input {:?} does not end in {inputs}, the kernel's rows", x.dims());
     }
     shape.push(outputs);
+    if plain(x) {
+        return plain::linear(x, kernel, bias, shape);
+    }
     let rows = x.elem_count() / inputs;
     let mut y = precision.with_weight(bias, |b| b.repeat(rows))?;
     read(x, |x| {

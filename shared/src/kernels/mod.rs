@@ -1,7 +1,7 @@
 //! The hot operations, each with a hand-written backward pass, over plain slices.
 //!
 //! A kernel computes its value at once and, where gradients are wanted, leaves a backward closure in candle's graph
-//! (`record`). Weights are read in place, whether they are variables or mapped from a snapshot.
+//! (`record`). Tensors on another device than the CPU take plain tensor operations instead (`plain`). Weights are read in place, whether they are variables or mapped from a snapshot.
 
 pub mod attention;
 mod bfloat16;
@@ -25,6 +25,7 @@ pub mod matmul;
 mod norm_act;
 mod one_hot;
 mod packed;
+pub mod plain;
 mod pool;
 mod precision;
 mod processor;
@@ -49,6 +50,8 @@ pub(crate) use linear::{add_columns, sum_of};
 pub use norm_act::{Act, NormKind, norm_act};
 pub(crate) use one_hot::{argmax, one_hot_backward, one_hot_rows};
 pub use one_hot::{log_unimix, one_hot_sample};
+pub use plain::plain;
+pub(crate) use plain::plain_weight;
 pub use pool::{max_pool2, spread2, upsample2};
 pub use precision::Precision;
 pub(crate) use record::{joined, record};

@@ -5,6 +5,7 @@ use std::f32::consts::FRAC_2_PI;
 use candle_core::{Result, Tensor};
 
 use super::math::{sigmoid, softplus, tanh};
+use super::plain::{self, plain};
 use super::precision::Precision;
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
@@ -106,6 +107,9 @@ pub fn norm_act(
         if weight.shape() != [channels] {
             candle_core::bail!("norm: input {:?} does not end in the width of {:?}", x.dims(), weight.shape());
         }
+    }
+    if plain(x) {
+        return plain::norm_act(x, kind, scale, shift, act);
     }
     let load = |weight: Option<&Weight>, default: f32| match weight {
         Some(weight) => with_weight(weight, <[f32]>::to_vec),

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use super::math::{exp, ln, softmax};
+use super::plain::{self, plain};
 use super::record::{read, record};
 
 /// Probabilities of groups of `classes` logits, each group mixed with `mix` of the uniform distribution, and their
@@ -51,6 +52,9 @@ pub fn one_hot_sample(logits: &Tensor, mix: f32, noise: &[f32]) -> Result<Tensor
     let classes = *logits.dims().last().unwrap_or(&1);
     if noise.len() != logits.elem_count() {
         candle_core::bail!("one_hot_sample: {} noise values for logits {:?}", noise.len(), logits.dims());
+    }
+    if plain(logits) {
+        return plain::one_hot_sample(logits, mix, noise);
     }
     let mut sample = vec![0.0; noise.len()];
     let width = noise.len();

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::plain::{self, plain};
 use super::record::{read, record};
 
 /// 2x2 max pooling with stride 2 of [N, H, W, C]. Ties share the gradient equally, as XLA's reduction does.
@@ -9,6 +10,9 @@ pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
     if h % 2 != 0 || w % 2 != 0 {
         candle_core::bail!("max_pool2: sides of {:?} must be even", x.dims());
+    }
+    if plain(x) {
+        return plain::max_pool2(x);
     }
     let mut y = vec![f32::NEG_INFINITY; n * h * w * c / 4];
     read(x, |x| each_cell(n, h, w, c, |i, o| y[o] = y[o].max(x[i])))?;
@@ -28,6 +32,9 @@ pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
 /// Nearest-neighbour doubling of both sides of [N, H, W, C].
 pub fn upsample2(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
+    if plain(x) {
+        return plain::upsample2(x);
+    }
     let mut y = vec![0.0; n * h * w * c * 4];
     read(x, |x| each_cell(n, 2 * h, 2 * w, c, |large, small| y[large] = x[small]))?;
     let backward = move |dy: &[f32]| {
@@ -41,6 +48,9 @@ pub fn upsample2(x: &Tensor) -> Result<Tensor> {
 /// Doubling of both sides of [N, H, W, C] where each pixel goes to the lower right of a 2x2 cell of zeros.
 pub fn spread2(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
+    if plain(x) {
+        return plain::spread2(x);
+    }
     // First element of each pixel in the large image, in the order of the small one.
     let lower_right = move || {
         let pixel = move |i: usize| (2 * (i / w) + 1) * 2 * w + 2 * (i % w) + 1;

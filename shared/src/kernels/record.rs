@@ -5,6 +5,7 @@ use std::cell::Cell;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use parking_lot::Mutex;
 
+use super::processor;
 use crate::params::Weight;
 
 thread_local! {
@@ -23,12 +24,17 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Read a float32 tensor on the CPU as a row-major slice; copies only if it is not contiguous.
+/// Whether operations on this thread are recorded for a backward pass.
+pub(super) fn recording() -> bool {
+    !NO_GRAD.with(Cell::get)
+}
+
+/// Read a float32 tensor as a row-major slice; copies only if it is not contiguous or not on the CPU.
 pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let tensor = tensor.contiguous()?;
+    let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     let candle_core::Storage::Cpu(cpu) = &*storage else {
-        candle_core::bail!("this kernel runs on the CPU only");
+        candle_core::bail!("a tensor that was brought to the CPU is elsewhere");
     };
     let values = cpu.as_slice::<f32>()?;
     let start = layout.start_offset();
@@ -70,8 +76,11 @@ pub(crate) fn record(
     let shape = shape.into();
     let slots: Vec<usize> =
         inputs.iter().enumerate().filter(|(_, x)| x.as_ref().is_some_and(Tensor::track_op)).map(|(i, _)| i).collect();
-    if slots.is_empty() || NO_GRAD.with(Cell::get) {
+    if slots.is_empty() || !recording() {
         return Tensor::from_vec(value, shape, &Device::Cpu);
+    }
+    if processor::plain() {
+        candle_core::bail!("a kernel was recorded where tensor operations are to be used");
     }
     let tracked: Vec<&Tensor> = slots.iter().filter_map(|&i| inputs[i].as_ref()).collect();
     let op = Recorded { value: Mutex::new(Some(value)), shape, backward, slots: slots.clone() };

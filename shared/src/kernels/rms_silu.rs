@@ -6,6 +6,8 @@ use rayon::prelude::*;
 
 use super::linear::sum_of;
 use super::math::{sigmoid, silu, sum, sum2};
+use super::norm_act::{Act, NormKind};
+use super::plain::{self, plain};
 use super::precision::Precision;
 use super::record::{leaf, read, record, with_weight};
 use crate::params::Weight;
@@ -18,6 +20,9 @@ pub fn rms_silu(x: &Tensor, scale: &Weight, eps: f32, precision: Precision) -> R
     let channels = scale.shape()[0];
     if x.dims().last() != Some(&channels) {
         candle_core::bail!("norm: input {:?} does not end in {channels}, the scale's width", x.dims());
+    }
+    if plain(x) {
+        return plain::norm_act(x, NormKind::Rms { eps }, Some(scale), None, Act::Silu);
     }
     let mut y = read(x, <[f32]>::to_vec)?;
     with_weight(scale, |s| match y.len() < PARALLEL {

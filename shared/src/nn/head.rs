@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Linear, Mlp};
 use crate::kernels::stack::Pass;
-use crate::kernels::{RowLoss, no_grad, read, row_loss};
+use crate::kernels::{RowLoss, no_grad, plain, read, row_loss};
 
 /// Outputs [N, C] of a network from which a loss is computed.
 pub enum Outputs {
@@ -32,7 +32,15 @@ impl Outputs {
                 let stack = stack.then(last.dense()?);
                 read(features, |x| stack.map_rows(x, width, f))
             }
-            None => no_grad(|| Self::of(mlp, last, features)?.map_rows(|_, row| f(row))),
+            None => no_grad(|| Self::of(mlp, last, &features.detach())?.map_rows(|_, row| f(row))),
+        }
+    }
+
+    /// The outputs as a tensor, if a loss is to be computed by tensor operations.
+    pub fn plain(&self) -> Option<&Tensor> {
+        match self {
+            Self::Plain(raw) if plain(raw) => Some(raw),
+            _ => None,
         }
     }
 

@@ -66,9 +66,9 @@ impl Mlp {
         self.layers.iter().try_fold(x.clone(), |x, (linear, norm)| norm.forward(&linear.forward(&x)?))
     }
 
-    /// The same, forward only; none if norm and activation are not RMS and SiLU.
+    /// The same, forward only; none if there are no layers or norm and activation are not RMS and SiLU.
     pub fn stack(&self) -> Result<Option<Stack>> {
-        Ok(self.denses()?.map(Stack::new))
+        Ok(self.denses()?.filter(|layers| !layers.is_empty()).map(Stack::new))
     }
 
     /// The layers of [`Mlp::stack`].

@@ -42,10 +42,10 @@ impl Norm {
         }
     }
 
-    /// Scale and epsilon if this is RMS norm and SiLU.
+    /// Scale and epsilon if this is RMS norm and SiLU, for a fused kernel: none where plain operations are to be used.
     pub fn rms_silu(&self) -> Option<(&Weight, f32)> {
         match (self.kind, &self.scale, self.act) {
-            (NormKind::Rms { eps }, Some(scale), Act::Silu) => Some((scale, eps)),
+            (NormKind::Rms { eps }, Some(scale), Act::Silu) if !kernels::plain_weight(scale) => Some((scale, eps)),
             _ => None,
         }
     }

@@ -26,7 +26,12 @@ impl Params<Create> {
     /// initialiser nor its loader nor its module's hook runs. [`Params::seal`] checks that the checkpoint was used up and
     /// that no trainable parameter is without a saved value.
     pub fn restoring(seed: u64, saved: Tree) -> Self {
-        let mut params = Self::new(seed);
+        Self::restoring_on(seed, Device::Cpu, saved)
+    }
+
+    /// [`Params::restoring`] with variables on a device.
+    pub fn restoring_on(seed: u64, device: Device, saved: Tree) -> Self {
+        let mut params = Self::on(seed, device);
         params.phase.saved = Some(Mutex::new(saved));
         params
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use candle_core::Device;
 use shared::dist::Seeded;
 use shared::dreamer::Acting;
 use shared::env::Spaces;
@@ -30,7 +31,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     // Like an actor. Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
     let config = args.common.config()?;
-    let params = case.agent(&config)?.policy_params()?;
+    let params = case.agent(&config, Device::Cpu)?.policy_params()?;
     let header = SnapshotHeader { version: 1, update: 0, published: 0 };
     let view = SnapshotView::open(Arc::new(format::encode(&header, &params)?) as Region)?;
     let (obs, act) = case.spaces();

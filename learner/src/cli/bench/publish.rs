@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use candle_core::Device;
 use shared::dreamer::Acting;
 use shared::params::Params;
 use shared::snapshot::format::SnapshotView;
@@ -26,7 +27,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), RunError> {
     let Common { case, json, .. } = args.common;
     let config = args.common.config()?;
-    let agent = case.agent(&config)?;
+    let agent = case.agent(&config, Device::Cpu)?;
     let params = agent.policy_params()?;
     let (obs, act) = case.spaces();
     let (queue, published) = crossbeam::channel::unbounded();

@@ -22,6 +22,9 @@ pub struct Args {
     /// Threads (0: one per core).
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Where to compute: cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 /// Measure.
@@ -31,7 +34,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
     let config = args.common.config()?;
-    let mut agent = case.agent(&config)?;
+    let mut agent = case.agent(&config, shared::device::open(&args.device)?)?;
     let batch = batch(&config, case);
     let (wall, cpu) = time(2, args.steps, || {
         agent.train(&batch)?;
