@@ -1,0 +1,268 @@
+//! The products with AMX: tiles of 16 x 16 results, sums over 32 columns of the left operand at a time.
+//!
+//! Rust has no stable intrinsics for it. Tile registers are state that the compiler neither uses nor sees: between
+//! [`Shape::configure`] and [`release`] they hold what the assembly here puts into them, also from one piece to the next.
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::LazyLock;
+
+use super::{LANES, Left, PANEL, Right, TILE};
+use crate::kernels::processor;
+
+/// Pairs of a right operand taken at a time: with two tiles' columns, as many as the first cache holds.
+const DEPTH: usize = 256;
+/// Rows of a left operand taken at a time: they stay in the second cache.
+const ROWS: usize = 256;
+
+/// Whether processor and system let this process use tiles.
+pub fn available() -> bool {
+    static ALLOWED: LazyLock<bool> = LazyLock::new(|| processor::avx512() && exist() && permitted());
+    *ALLOWED
+}
+
+/// Whether the processor has tiles and products of bfloat16, and the system keeps tiles when it switches threads.
+fn exist() -> bool {
+    const TILES_AND_BFLOAT16: u32 = 1 << 24 | 1 << 22;
+    const SAVED_BY_SYSTEM: u32 = 1 << 27;
+    const TILE_STATE: u64 = 0b11 << 17;
+    #[target_feature(enable = "xsave")]
+    fn enabled() -> u64 {
+        // SAFETY: the system has set the bit without which this instruction does not exist, as the caller checked.
+        unsafe { _xgetbv(0) }
+    }
+    if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILES_AND_BFLOAT16 != TILES_AND_BFLOAT16 {
+        return false;
+    }
+    // SAFETY: `enabled` runs only where the bit of the instruction is set.
+    __cpuid(1).ecx & SAVED_BY_SYSTEM != 0 && unsafe { enabled() } & TILE_STATE == TILE_STATE
+}
+
+/// Ask Linux for tiles. It gives them to a process with all its threads, until another program is executed in it; without its word
+/// the first instruction on tiles ends the process.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const TILE_DATA: i64 = 18;
+    let result: i64;
+    // SAFETY: the call takes two numbers, touches no memory of ours, and changes the two registers named.
+    unsafe {
+        asm!("syscall", inlateout("rax") ARCH_PRCTL => result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") TILE_DATA,
+             lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// Rows and columns of the two by two tiles of results; the second ones may be empty.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Shape {
+    rows: [usize; 2],
+    cols: [usize; 2],
+}
+
+/// What the processor reads to give tiles their shapes.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    bytes_per_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Shape {
+    fn new(rows: usize, cols: usize) -> Self {
+        let two = |all: usize| [all.min(TILE), all.saturating_sub(TILE).min(TILE)];
+        Self { rows: two(rows), cols: two(cols) }
+    }
+
+    /// Tiles 0 to 3 take the results row by row, 4 and 5 the left operand's rows, 6 and 7 the right one's columns.
+    ///
+    /// # Safety
+    /// Tiles are [`available`].
+    unsafe fn configure(self) {
+        let (r, c) = (self.rows, self.cols);
+        let shapes = [
+            (r[0], c[0]),
+            (r[0], c[1]),
+            (r[1], c[0]),
+            (r[1], c[1]),
+            (r[0], TILE),
+            (r[1], TILE),
+            (TILE, c[0]),
+            (TILE, c[1]),
+        ];
+        let mut config = Config { palette: 1, start: 0, reserved: [0; 14], bytes_per_row: [0; 16], rows: [0; 16] };
+        for (tile, (rows, cols)) in shapes.into_iter().enumerate().filter(|(_, (rows, cols))| rows * cols > 0) {
+            config.rows[tile] = rows as u8;
+            config.bytes_per_row[tile] = 4 * cols as u16;
+        }
+        // SAFETY: the instruction reads the 64 bytes of `config`, whose shapes are within 16 rows of 64 bytes.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, preserves_flags, readonly)) }
+    }
+}
+
+/// Give the tiles back: their state need not be kept when threads are switched.
+///
+/// # Safety
+/// Tiles are [`available`].
+unsafe fn release() {
+    // SAFETY: the caller's word; nothing but tiles changes.
+    unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
+}
+
+/// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on. Steps
+/// from row to row in bytes.
+#[derive(Clone, Copy)]
+struct Block {
+    shape: Shape,
+    depth: usize,
+    a: *const u8,
+    a_row: usize,
+    b: *const u8,
+    b_row: usize,
+    out: *mut u8,
+    out_row: usize,
+    add: bool,
+}
+
+macro_rules! zero {
+    ($tile:literal) => {
+        asm!(concat!("tilezero tmm", $tile), options(nostack, nomem, preserves_flags))
+    };
+}
+
+macro_rules! load {
+    ($tile:literal, $from:expr, $step:expr) => {
+        asm!(concat!("tileloadd tmm", $tile, ", [{} + {}*1]"), in(reg) $from, in(reg) $step,
+             options(nostack, preserves_flags, readonly))
+    };
+}
+
+macro_rules! store {
+    ($tile:literal, $to:expr, $step:expr) => {
+        asm!(concat!("tilestored [{} + {}*1], tmm", $tile), in(reg) $to, in(reg) $step, options(nostack, preserves_flags))
+    };
+}
+
+macro_rules! dot {
+    ($out:literal, $a:literal, $b:literal) => {
+        asm!(concat!("tdpbf16ps tmm", $out, ", tmm", $a, ", tmm", $b), options(nostack, nomem, preserves_flags))
+    };
+}
+
+pub fn multiply(rhs: &Right, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+    let pairs = super::pairs(rhs.rows);
+    let mut current = Shape::default();
+    for upper in (0..lhs.rows).step_by(ROWS) {
+        let lower = lhs.rows.min(upper + ROWS);
+        // An empty sum is written too: one pass with depth 0.
+        for top in (0..pairs.max(1)).step_by(DEPTH) {
+            let depth = DEPTH.min(pairs - top);
+            for (panel_first, lines, panel) in rhs.panels() {
+                for first in (panel_first..rhs.cols.min(panel_first + PANEL)).step_by(2 * TILE) {
+                    for row in (upper..lower).step_by(2 * TILE) {
+                        let shape = Shape::new(lower - row, rhs.cols.min(panel_first + PANEL) - first);
+                        let b = panel[top * lines + (first - panel_first) / LANES..].as_ptr();
+                        let a = lhs.pairs[row * lhs.row + top..].as_ptr();
+                        let out = out[row * stride + first..].as_mut_ptr();
+                        let block = Block {
+                            shape,
+                            depth,
+                            a: a.cast(),
+                            a_row: 4 * lhs.row,
+                            b: b.cast(),
+                            b_row: 4 * LANES * lines,
+                            out: out.cast(),
+                            out_row: 4 * stride,
+                            add: add || top > 0,
+                        };
+                        // SAFETY: tiles are `available`, and have the block's shape; `row` and its rows, `first` and its columns,
+                        // `top` and its pairs lie inside their matrices, whose extents `Right::multiply` compared; both operands
+                        // hold all pairs of their extents, in whole tiles, by construction.
+                        unsafe {
+                            if shape != current {
+                                shape.configure();
+                                current = shape;
+                            }
+                            run(block);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // SAFETY: tiles are `available`.
+    unsafe { release() }
+}
+
+/// # Safety
+/// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
+unsafe fn run(block: Block) {
+    let Block { shape, depth, a, a_row, b, b_row, out, out_row, add } = block;
+    let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);
+    let next = 4 * TILE;
+    let below = out.wrapping_add(TILE * out_row);
+    let a_below = a.wrapping_add(TILE * a_row);
+    // SAFETY: a tile is read or written with the rows and bytes of its shape only, which by the caller's word lie inside the
+    // matrix; second tiles are left alone where they are empty.
+    unsafe {
+        if add {
+            load!(0, out, out_row);
+            if two_cols {
+                load!(1, out.add(next), out_row);
+            }
+            if two_rows {
+                load!(2, below, out_row);
+            }
+            if two_rows && two_cols {
+                load!(3, below.add(next), out_row);
+            }
+        } else {
+            zero!(0);
+            if two_cols {
+                zero!(1);
+            }
+            if two_rows {
+                zero!(2);
+            }
+            if two_rows && two_cols {
+                zero!(3);
+            }
+        }
+        for step in 0..depth / TILE {
+            let (a_step, b_step) = (step * next, step * TILE * b_row);
+            load!(6, b.add(b_step), b_row);
+            load!(4, a.add(a_step), a_row);
+            dot!(0, 4, 6);
+            if two_cols {
+                load!(7, b.add(b_step + next), b_row);
+                dot!(1, 4, 7);
+            }
+            if two_rows {
+                load!(5, a_below.add(a_step), a_row);
+                dot!(2, 5, 6);
+            }
+            if two_rows && two_cols {
+                dot!(3, 5, 7);
+            }
+        }
+        store!(0, out, out_row);
+        if two_cols {
+            store!(1, out.add(next), out_row);
+        }
+        if two_rows {
+            store!(2, below, out_row);
+        }
+        if two_rows && two_cols {
+            store!(3, below.add(next), out_row);
+        }
+    }
+}

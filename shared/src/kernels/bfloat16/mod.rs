@@ -1,0 +1,258 @@
+//! Matrix products of operands rounded to bfloat16, summed in float32, where the processor has instructions for them that are
+//! faster than float32's.
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use super::matmul::Matrix;
+
+/// Lanes of the widest registers.
+const LANES: usize = 16;
+/// Pairs of a tile's row.
+const TILE: usize = 16;
+/// Columns of a panel: with six rows, as many results as registers hold.
+const PANEL: usize = 4 * LANES;
+
+/// Whether [`Right::multiply`] may be used here.
+pub fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return amx::available() || avx512::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether operands are laid out for tiles.
+fn tiled() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return amx::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Pairs of an inner axis of `k`, padded with zeros to whole tiles where those are used.
+fn pairs(k: usize) -> usize {
+    if tiled() { k.div_ceil(2).next_multiple_of(TILE) } else { k.div_ceil(2) }
+}
+
+/// Two numbers that follow each other along the inner axis, in bfloat16: the first in the lower half.
+type Pair = u32;
+
+/// One cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+struct Line([Pair; LANES]);
+
+/// A right operand [k, n] in panels of up to 64 columns. A panel holds a row of pairs for every two rows of the operand, padded
+/// with zeros to whole lines.
+#[derive(Clone, Debug, Default)]
+pub struct Right {
+    lines: Vec<Line>,
+    rows: usize,
+    cols: usize,
+}
+
+/// A left operand [m, k]: the pair of columns 2j and 2j + 1 in row i lies at `i * row + j * col`.
+#[derive(Clone, Debug, Default)]
+pub struct Left {
+    pairs: Vec<Pair>,
+    rows: usize,
+    cols: usize,
+    row: usize,
+    col: usize,
+}
+
+/// To bfloat16, to the nearest, ties to even.
+#[inline(always)]
+fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    bits.wrapping_add(0x7fff + (bits >> 16 & 1))
+}
+
+#[inline(always)]
+fn pair(first: f32, second: f32) -> Pair {
+    round(first) >> 16 | round(second) & 0xffff_0000
+}
+
+impl Right {
+    /// Take the values of `matrix`.
+    pub fn set(&mut self, matrix: Matrix) {
+        (self.rows, self.cols) = matrix.shape();
+        self.lines.clear();
+        let (values, row_stride, col_stride) = matrix.parts();
+        let zeros = [0.0; PANEL];
+        let padding = pairs(self.rows) - self.rows.div_ceil(2);
+        for first in (0..self.cols).step_by(PANEL) {
+            let count = PANEL.min(self.cols - first);
+            for row in (0..self.rows).step_by(2) {
+                let last = row + 1 == self.rows;
+                if col_stride == 1 {
+                    let upper = &values[row * row_stride + first..][..count];
+                    let lower = if last { &zeros[..count] } else { &values[(row + 1) * row_stride + first..][..count] };
+                    self.interleave(upper, lower);
+                } else {
+                    let column = |i: usize, of: usize| values[of * row_stride + (first + i) * col_stride];
+                    let (mut upper, mut lower) = ([0.0; PANEL], [0.0; PANEL]);
+                    (0..count).for_each(|i| upper[i] = column(i, row));
+                    if !last {
+                        (0..count).for_each(|i| lower[i] = column(i, row + 1));
+                    }
+                    self.interleave(&upper[..count], &lower[..count]);
+                }
+            }
+            let end = self.lines.len() + padding * count.div_ceil(LANES);
+            self.lines.resize(end, Line([0; LANES]));
+        }
+    }
+
+    fn interleave(&mut self, upper: &[f32], lower: &[f32]) {
+        for (upper, lower) in upper.chunks(LANES).zip(lower.chunks(LANES)) {
+            let mut line = [0; LANES];
+            interleave(upper, lower, &mut line[..upper.len()]);
+            self.lines.push(Line(line));
+        }
+    }
+
+    /// `out = lhs * self`, or `out += …` with `add`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out`
+    /// is too short, or this is not [`available`].
+    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+        assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
+        let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
+        assert!(self.cols <= stride && fits, "result does not fit its slice");
+        #[cfg(target_arch = "x86_64")]
+        if amx::available() {
+            return amx::multiply(self, lhs, out, stride, add);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if avx512::available() {
+            return avx512::multiply(self, lhs, out, stride, add);
+        }
+        panic!("products in bfloat16 need a processor that has them");
+    }
+
+    /// First column, lines of a row and all lines of each panel.
+    fn panels(&self) -> impl Iterator<Item = (usize, usize, &[Line])> {
+        let pairs = pairs(self.rows);
+        (0..self.cols).step_by(PANEL).map(move |first| {
+            let lines = (self.cols - first).min(PANEL).div_ceil(LANES);
+            let start = first / LANES * pairs;
+            (first, lines, &self.lines[start..start + lines * pairs])
+        })
+    }
+}
+
+impl Left {
+    /// Take the values of `matrix`.
+    pub fn set(&mut self, matrix: Matrix) {
+        (self.rows, self.cols) = matrix.shape();
+        let (values, row_stride, col_stride) = matrix.parts();
+        let pairs = pairs(self.cols);
+        self.pairs.clear();
+        self.pairs.resize(self.rows * pairs, 0);
+        (self.row, self.col) = (pairs, 1);
+        if self.pairs.is_empty() {
+            return;
+        }
+        if col_stride == 1 {
+            for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
+                neighbours(&values[row * row_stride..][..self.cols], out);
+            }
+            return;
+        }
+        // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
+        assert_eq!(row_stride, 1, "an operand has rows or columns that lie next to each other");
+        let zeros = vec![0.0; self.rows];
+        let column = |j: usize| if j < self.cols { &values[j * col_stride..][..self.rows] } else { &zeros };
+        if tiled() {
+            let mut line = vec![0; self.rows];
+            for j in 0..self.cols.div_ceil(2) {
+                interleave(column(2 * j), column(2 * j + 1), &mut line);
+                self.pairs[j..].iter_mut().step_by(pairs).zip(&line).for_each(|(out, pair)| *out = *pair);
+            }
+        } else {
+            (self.row, self.col) = (1, self.rows);
+            for (j, out) in self.pairs.chunks_exact_mut(self.rows).enumerate() {
+                interleave(column(2 * j), column(2 * j + 1), out);
+            }
+        }
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn interleave(upper: &[f32], lower: &[f32], out: &mut [Pair]) {
+    out.iter_mut().zip(upper.iter().zip(lower)).for_each(|(out, (a, b))| *out = pair(*a, *b));
+}
+
+/// Pairs of numbers that lie next to each other.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn neighbours(values: &[f32], out: &mut [Pair]) {
+    let (pairs, rest) = values.as_chunks::<2>();
+    out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(*a, *b));
+    if let [last] = rest {
+        out[pairs.len()] = pair(*last, 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Precision;
+    use crate::kernels::testing::numbers;
+
+    #[test]
+    fn tiles_are_used_where_the_system_lists_them() {
+        let listed = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
+            let has = |flag: &str| text.split_whitespace().any(|word| word == flag);
+            has("amx_bf16") && has("amx_tile") && has("avx512f")
+        });
+        let kept_from = std::env::var_os("LUCID_KERNELS").is_some();
+        assert_eq!(tiled(), listed && !kept_from);
+    }
+
+    /// Sizes below and above a tile, a panel, and what is taken of an operand at a time; edges of one row, column or pair.
+    #[test]
+    fn products_of_every_size_are_sums_over_rounded_operands() {
+        if !available() {
+            return;
+        }
+        for (m, k, n) in
+            [(0, 5, 4), (5, 0, 4), (1, 1, 1), (16, 32, 16), (17, 33, 15), (31, 65, 97), (33, 1061, 64), (290, 70, 49)]
+        {
+            let rounded = |len: usize, seed: usize| {
+                let mut values = numbers(len, seed);
+                Precision::Bfloat16.round(&mut values);
+                values
+            };
+            let (x, w, before) = (rounded(m * k, 1), rounded(k * n, 2), numbers(m * (n + 3), 3));
+            let (xs, ws) = (Matrix::new(&x, m, k, k), Matrix::new(&w, k, n, n));
+            let (x_columns, w_columns): (Vec<f32>, Vec<f32>) = (
+                (0..k).flat_map(|j| (0..m).map(move |i| (i, j))).map(|(i, j)| xs.at(i, j)).collect(),
+                (0..n).flat_map(|j| (0..k).map(move |i| (i, j))).map(|(i, j)| ws.at(i, j)).collect(),
+            );
+            let turned = (Matrix::new(&x_columns, k, m, m).t(), Matrix::new(&w_columns, n, k, k).t());
+            for (xs, ws, add) in
+                [(xs, ws, false), (turned.0, ws, true), (xs, turned.1, true), (turned.0, turned.1, false)]
+            {
+                let (mut left, mut right, mut out) = (Left::default(), Right::default(), before.clone());
+                left.set(xs);
+                right.set(ws);
+                right.multiply(&left, &mut out, n + 3, add);
+                for (at, found) in out.iter().enumerate() {
+                    let (i, j) = (at / (n + 3), at % (n + 3));
+                    if j >= n {
+                        assert_eq!(*found, before[at], "beyond the result's columns");
+                        continue;
+                    }
+                    let start = if add { f64::from(before[at]) } else { 0.0 };
+                    let sum: f64 = (0..k).map(|p| f64::from(xs.at(i, p)) * f64::from(ws.at(p, j))).sum();
+                    let allowed = 1e-6 * (k as f64 + 1.0);
+                    assert!(
+                        (f64::from(*found) - start - sum).abs() < allowed,
+                        "{m} x {k} x {n} at {i}, {j}: {found}, not {}",
+                        start + sum
+                    );
+                }
+            }
+        }
+    }
+}
