@@ -37,3 +37,17 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
         _ => Err(DeviceError::Unknown { name: name.into() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_devices_or_errors_that_say_what_to_do() {
+        assert!(open("cpu").is_ok());
+        assert!(open("gpu").is_err_and(|error| error.to_string().contains("\"gpu\" is not known")));
+        if !cfg!(feature = "cuda") {
+            assert!(open("cuda").is_err_and(|error| error.to_string().contains("--features cuda")));
+        }
+    }
+}

@@ -211,3 +211,15 @@ fn differences_name_key_default_and_value() {
     assert!(differences.contains(&ratio), "{differences:?}");
     assert_eq!(differences.len(), 4, "{differences:?}");
 }
+
+#[test]
+fn bfloat16_is_refused_on_a_gpu() {
+    let on = |device: &str, precision: &str| {
+        [format!("run.learner_device={device}"), format!("agent.compute_dtype={precision}")]
+    };
+    assert!(Config::load(&["dummy"], &on("cuda", "float32")).is_ok());
+    assert!(Config::load(&["dummy"], &on("cpu", "bfloat16")).is_ok());
+    let message = error(&["dummy"], &on("cuda", "bfloat16").each_ref().map(String::as_str));
+    assert!(message.contains("`agent.compute_dtype` is `bfloat16`, must be float32"), "{message}");
+    assert!(error(&[], &["run.learner_device=gpu"]).contains("run.learner_device"));
+}
