@@ -16,6 +16,7 @@ mod links;
 mod lockstep;
 pub mod official;
 pub mod optim;
+pub mod pickle;
 pub mod plot;
 mod principal;
 mod process;

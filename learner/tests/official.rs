@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use learner::agent::{Agent, Origin};
-use learner::official::pickle::{Item, write as write_pickle};
 use learner::official::{OfficialError, from_official, read, to_official, write};
+use learner::pickle::{Item, write as write_pickle};
 use shared::array::Array;
 use shared::config::Config;
 use shared::dist::Draws;

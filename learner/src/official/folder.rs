@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use shared::params::Tree;
 
-use super::pickle::{Item, Pickle, Value, write as write_pickle};
 use super::{OfficialError, content};
 use crate::durable::{self, FileError};
+use crate::pickle::{Item, Pickle, Value, write as write_pickle};
 
 const AGENT: &str = "agent.pkl";
 const STEP: &str = "step.pkl";

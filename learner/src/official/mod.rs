@@ -2,7 +2,6 @@
 
 mod folder;
 mod layout;
-pub mod pickle;
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use shared::params::Tree;
 
 use crate::agent::AgentError;
 use crate::durable::FileError;
-use pickle::PickleError;
+use crate::pickle::PickleError;
 
 pub use folder::{Checkpoint, read, write};
 pub use layout::{from_official, to_official};

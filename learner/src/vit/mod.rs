@@ -16,7 +16,6 @@ mod inspect;
 mod load;
 mod models;
 mod names;
-mod protobuf;
 #[cfg(test)]
 mod tests;
 mod wheel;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use super::PickleError;
 use super::array::{Element, Stored};
+use super::object::{Dialect, Object};
+use super::tensor::{Storage, View};
 
 /// Operations that a pickle may have. An array takes about 30, so this is enough for tens of thousands.
 const MOST: usize = 1 << 20;
@@ -14,7 +16,6 @@ pub enum Node<'a> {
     None,
     Flag(bool),
     Integer(i64),
-    Float,
     Text(&'a str),
     Bytes(&'a [u8]),
     Tuple(Vec<usize>),
@@ -23,46 +24,24 @@ pub enum Node<'a> {
     Object(Object),
     Element(Element),
     /// None until its content is set.
-    Array(Option<Stored<'a>>),
+    Array(Option<Box<Stored<'a>>>),
+    Storage(Box<Storage<'a>>),
+    Tensor(Box<View>),
+    /// A class of storages or an element type of PyTorch, by its name.
+    Global(&'a str),
+    /// Something harmless that nobody asks for.
+    Inert,
 }
 
-/// What a pickle of arrays may name.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Object {
-    /// The class of arrays.
-    Class,
-    /// Makes an element type.
-    Element,
-    /// Makes an empty array, whose content is then set.
-    Reconstruct,
-    /// Makes a number.
-    Scalar,
-    /// Makes an array with its content (protocol 5).
-    FromBuffer,
-}
-
-impl Object {
-    fn find(module: &str, name: &str) -> Result<Self, PickleError> {
-        // NumPy 2 calls its core `_core`.
-        Ok(match (module.replace("._core.", ".core.").as_str(), name) {
-            ("numpy", "ndarray") => Self::Class,
-            ("numpy", "dtype") => Self::Element,
-            ("numpy.core.multiarray", "_reconstruct") => Self::Reconstruct,
-            ("numpy.core.multiarray", "scalar") => Self::Scalar,
-            ("numpy.core.numeric", "_frombuffer") => Self::FromBuffer,
-            _ => return Err(PickleError::Object { name: format!("{module}.{name}") }),
-        })
-    }
-}
-
-/// All objects, and the index of the one that was pickled.
-pub fn run(bytes: &[u8]) -> Result<(Vec<Node<'_>>, usize), PickleError> {
-    let mut machine = Machine { bytes, at: 0, nodes: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
+/// All objects, the index of the one that was pickled, and where the pickle ends.
+pub fn run(bytes: &[u8], dialect: Dialect) -> Result<(Vec<Node<'_>>, usize, usize), PickleError> {
+    let mut machine =
+        Machine { bytes, dialect, at: 0, nodes: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
     for _ in 0..MOST {
         match machine.byte()? {
             b'.' => {
                 let root = machine.pop()?;
-                return Ok((machine.nodes, root));
+                return Ok((machine.nodes, root, machine.at));
             }
             operation => machine.step(operation)?,
         }
@@ -70,11 +49,12 @@ pub fn run(bytes: &[u8]) -> Result<(Vec<Node<'_>>, usize), PickleError> {
     Err(machine.broken(format!("more than {MOST} operations")))
 }
 
-struct Machine<'a> {
+pub struct Machine<'a> {
     bytes: &'a [u8],
+    dialect: Dialect,
     at: usize,
-    nodes: Vec<Node<'a>>,
-    stack: Vec<usize>,
+    pub nodes: Vec<Node<'a>>,
+    pub stack: Vec<usize>,
     /// Heights of the stack at which marks were set.
     marks: Vec<usize>,
     memo: HashMap<u64, usize>,
@@ -92,10 +72,12 @@ impl<'a> Machine<'a> {
             b'J' => self.integer(4, true),
             0x8a => self.number(1).and_then(|size| self.integer(size, true)),
             0x8b => self.number(4).and_then(|size| self.integer(size, true)),
-            b'G' => self.take(8).and_then(|_| self.push(Node::Float)),
+            b'G' => self.take(8).and_then(|_| self.push(Node::Inert)),
             0x8c => self.text(1),
             b'X' => self.text(4),
             0x8d => self.text(8),
+            b'U' => self.text(1), // Of Python 2, which has no other.
+            b'T' => self.text(4),
             b'C' => self.binary(1),
             b'B' => self.binary(4),
             0x8e | 0x96 => self.binary(8),
@@ -119,7 +101,8 @@ impl<'a> Machine<'a> {
             b'j' => self.number(4).and_then(|key| self.recall(key)),
             b'c' => self.object_by_lines(),
             0x93 => self.object(),
-            b'R' => self.call(),
+            b'R' | 0x81 => self.call(),
+            b'Q' => self.persistent(),
             b'b' => self.set_state(),
             other => {
                 Err(self.broken(format!("operation {other:#04x} is none of those for arrays and plain containers")))
@@ -127,7 +110,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn broken(&self, why: impl Into<String>) -> PickleError {
+    pub fn broken(&self, why: impl Into<String>) -> PickleError {
         PickleError::Broken { at: self.at, why: why.into() }
     }
 
@@ -156,20 +139,20 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn push(&mut self, node: Node<'a>) -> Result<(), PickleError> {
+    pub fn push(&mut self, node: Node<'a>) -> Result<(), PickleError> {
         self.stack.push(self.nodes.len());
         self.nodes.push(node);
         Ok(())
     }
 
     /// The object on top, above the last mark.
-    fn top(&self) -> Result<usize, PickleError> {
+    pub fn top(&self) -> Result<usize, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let above = self.stack.get(floor..).and_then(<[usize]>::last);
         above.copied().ok_or_else(|| self.broken("nothing on the stack"))
     }
 
-    fn pop(&mut self) -> Result<usize, PickleError> {
+    pub fn pop(&mut self) -> Result<usize, PickleError> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
@@ -189,7 +172,7 @@ impl<'a> Machine<'a> {
     fn integer(&mut self, size: u64, signed: bool) -> Result<(), PickleError> {
         let bytes = self.take(size)?;
         if bytes.len() > 8 {
-            return Err(self.broken("an integer of more than 64 bits"));
+            return self.push(Node::Inert);
         }
         let negative = signed && bytes.last().is_some_and(|byte| byte >> 7 == 1);
         let mut wide = [if negative { 0xff } else { 0 }; 8];
@@ -247,7 +230,7 @@ impl<'a> Machine<'a> {
 
     fn object_by_lines(&mut self) -> Result<(), PickleError> {
         let (module, name) = (self.line()?, self.line()?);
-        self.push(Node::Object(Object::find(module, name)?))
+        self.push(self.dialect.find(module, name)?)
     }
 
     fn line(&mut self) -> Result<&'a str, PickleError> {
@@ -262,58 +245,7 @@ impl<'a> Machine<'a> {
         let (Node::Text(module), Node::Text(name)) = (&self.nodes[module], &self.nodes[name]) else {
             return Err(self.broken("an object whose name is no text"));
         };
-        let object = Object::find(module, name)?;
-        self.push(Node::Object(object))
-    }
-
-    /// Rebuild what one of the known objects makes of its arguments.
-    fn call(&mut self) -> Result<(), PickleError> {
-        let (arguments, object) = (self.pop()?, self.pop()?);
-        let (Node::Object(object), Node::Tuple(arguments)) = (&self.nodes[object], &self.nodes[arguments]) else {
-            return Err(self.broken("a call of something that cannot be called"));
-        };
-        let arguments: Vec<&Node> = arguments.iter().map(|node| &self.nodes[*node]).collect();
-        let made = match (object, &arguments[..]) {
-            (Object::Reconstruct, [Node::Object(Object::Class), ..]) => Some(Node::Array(None)),
-            (Object::Element, [Node::Text(name), ..]) => Element::parse(name).map(Node::Element),
-            (Object::Scalar, [Node::Element(element), Node::Bytes(bytes)]) => self.array(*element, &[], false, bytes),
-            (
-                Object::FromBuffer,
-                [Node::Bytes(bytes), Node::Element(element), Node::Tuple(shape), Node::Text(order)],
-            ) => self.array(*element, shape, *order == "F", bytes),
-            _ => None,
-        };
-        let made = made.ok_or_else(|| self.broken(format!("{object:?} of arguments that make no array of numbers")))?;
-        self.push(made)
-    }
-
-    /// Set the content of an array, or the byte order of an element type.
-    fn set_state(&mut self) -> Result<(), PickleError> {
-        let (state, target) = (self.pop()?, self.top()?);
-        let Node::Tuple(state) = &self.nodes[state] else { return Err(self.broken("a state that is no tuple")) };
-        let state: Vec<&Node> = state.iter().map(|node| &self.nodes[*node]).collect();
-        match (&self.nodes[target], &state[..]) {
-            (Node::Element(_), [_, Node::Text("<" | "|" | "="), ..]) => Ok(()),
-            (Node::Element(_), [_, Node::Text(">"), ..]) => Err(self.broken("an array with the largest byte first")),
-            (
-                Node::Array(None),
-                [_, Node::Tuple(shape), Node::Element(element), Node::Flag(fortran), Node::Bytes(bytes)],
-            ) => {
-                let array = self.array(*element, shape, *fortran, bytes);
-                let array = array.ok_or_else(|| self.broken("an array whose shape does not fit its bytes"))?;
-                self.nodes[target] = array;
-                Ok(())
-            }
-            _ => Err(self.broken("a state that is none of an array")),
-        }
-    }
-
-    fn array(&self, element: Element, shape: &[usize], fortran: bool, bytes: &'a [u8]) -> Option<Node<'a>> {
-        let side = |node: &usize| match self.nodes[*node] {
-            Node::Integer(side) => usize::try_from(side).ok(),
-            _ => None,
-        };
-        let shape = shape.iter().map(side).collect::<Option<Vec<usize>>>()?;
-        Stored::new(element, shape, fortran, bytes).map(|array| Node::Array(Some(array)))
+        let object = self.dialect.find(module, name)?;
+        self.push(object)
     }
 }

@@ -11,8 +11,8 @@ pub(super) enum Value<'a> {
     Number(u64),
     /// A string, a message, or packed numbers.
     Bytes(&'a [u8]),
-    /// Four or eight bytes of a fixed-size number; nothing that is read here has any.
-    Fixed,
+    /// Four or eight bytes of a fixed-size number, lowest first.
+    Fixed(&'a [u8]),
 }
 
 /// The fields of a message: number and content, in the order of the file. Ends after the first error.
@@ -28,12 +28,12 @@ impl<'a> Fields<'a> {
         let tag = varint(&mut self.0)?;
         let value = match tag & 7 {
             0 => Value::Number(varint(&mut self.0)?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
+            1 => self.take(8).map(Value::Fixed)?,
             2 => {
                 let len = varint(&mut self.0)?;
                 Value::Bytes(self.take(len)?)
             }
-            5 => self.take(4).map(|_| Value::Fixed)?,
+            5 => self.take(4).map(Value::Fixed)?,
             _ => return Err(Malformed("unknown wire type")),
         };
         Ok((tag >> 3, value))
@@ -83,16 +83,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vit_protobuf_reads_each_wire_type() {
+    fn protobuf_reads_each_wire_type() {
         // 1: 300, 2: "hi", 3: fixed64, 4: fixed32; as the format's description spells them.
-        let message = [8, 0xac, 2, 18, 2, b'h', b'i', 25, 0, 0, 0, 0, 0, 0, 0, 0, 37, 0, 0, 0, 0];
+        let message = [8, 0xac, 2, 18, 2, b'h', b'i', 25, 1, 2, 3, 4, 5, 6, 7, 8, 37, 1, 2, 3, 4];
         let found: Result<Vec<_>, _> = fields(&message).collect();
-        let wanted = [(1, Value::Number(300)), (2, Value::Bytes(b"hi")), (3, Value::Fixed), (4, Value::Fixed)];
+        let wanted = [
+            (1, Value::Number(300)),
+            (2, Value::Bytes(b"hi")),
+            (3, Value::Fixed(&[1, 2, 3, 4, 5, 6, 7, 8])),
+            (4, Value::Fixed(&[1, 2, 3, 4])),
+        ];
         assert_eq!(found.unwrap(), wanted);
     }
 
     #[test]
-    fn vit_protobuf_refuses_lengths_beyond_the_end() {
+    fn protobuf_refuses_lengths_beyond_the_end() {
         for (message, reason) in [
             (&[18, 3, b'h', b'i'][..], "a length beyond the end"),
             (&[18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], "a length beyond the end"),
@@ -106,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn vit_protobuf_ends_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn protobuf_ends_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(fields(&bytes).count() <= bytes.len());
         }
     }

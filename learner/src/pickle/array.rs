@@ -25,7 +25,7 @@ impl std::fmt::Display for Element {
 }
 
 /// Most axes of an array, NumPy's own limit.
-const AXES: usize = 64;
+pub const AXES: usize = 64;
 
 /// An array whose elements are still in the file.
 #[derive(Debug)]

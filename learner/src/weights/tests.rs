@@ -1,0 +1,153 @@
+//! Files that torch and onnx wrote (`tests/weights/generate.py`), and files that are damaged or hostile.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::{Format, WeightsError, WeightsFile};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/weights").join(name)
+}
+
+fn open(name: &str) -> WeightsFile {
+    WeightsFile::open(&path(name)).unwrap()
+}
+
+fn refused(name: &str) -> String {
+    WeightsFile::open(&path(name)).unwrap_err().to_string()
+}
+
+/// 0, 0.5, 1, …
+fn halves(count: usize) -> Vec<f32> {
+    (0..count).map(|i| i as f32 / 2.0).collect()
+}
+
+#[test]
+fn vit_weights_of_torch_come_out_of_both_formats() {
+    for name in ["checkpoint.pth", "checkpoint_old.pth"] {
+        let file = open(name);
+        assert_eq!(file.format(), Format::Torch);
+        let is = |tensor: &str, shape: &[usize], values: &[f32]| {
+            assert_eq!(file.shape(tensor), Some(shape), "{name}: {tensor}");
+            assert_eq!(file.values(tensor).unwrap(), values, "{name}: {tensor}");
+        };
+        is("model.weight", &[2, 3], &halves(6));
+        is("model.bias", &[2], &halves(2));
+        is("extra.half", &[2, 2], &halves(4));
+        is("extra.bfloat", &[2, 2], &halves(4));
+        is("extra.double", &[3], &halves(3));
+        is("extra.scalar", &[], &[2.5]);
+        is("extra.empty", &[0, 3], &[]);
+        is("extra.transposed", &[3, 2], &[0.0, 1.5, 0.5, 2.0, 1.0, 2.5]);
+        is("extra.rows", &[2, 3], &halves(12)[3..9]);
+        is("extra.every_other_column", &[4, 2], &[0.0, 1.0, 1.5, 2.5, 3.0, 4.0, 4.5, 5.5]);
+        is("extra.parameter", &[3], &halves(3));
+        let error = file.values("extra.count").unwrap_err();
+        assert!(matches!(&error, WeightsError::Element { tensor, .. } if tensor == "extra.count"), "{error}");
+        assert!(matches!(file.values("absent"), Err(WeightsError::Missing { .. })));
+    }
+    assert_eq!(open("protocol4.pth").values("weight").unwrap(), halves(6));
+    assert_eq!(open("old_protocol4.pth").values("w").unwrap(), halves(2));
+}
+
+#[test]
+fn vit_weights_that_are_code_are_refused_and_named() {
+    let module = refused("module.pth");
+    assert!(module.contains("module.pth") && module.contains("state_dict"), "{module}");
+    let script = refused("script.pt");
+    assert!(script.contains("script.pt"), "{script}");
+    // protocol 2: os.system("true")
+    let hostile = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.".to_vec();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("evil.pth");
+    std::fs::write(&file, hostile).unwrap();
+    let error = WeightsFile::open(&file).unwrap_err().to_string();
+    assert!(error.contains("evil.pth"), "{error}");
+}
+
+#[test]
+fn vit_weights_of_onnx_have_their_names_again() {
+    let file = open("model.onnx");
+    assert_eq!(file.format(), Format::Onnx);
+    for name in ["float32", "float16", "float64", "field.float32", "field.float16", "field.bfloat16", "field.float64"] {
+        assert_eq!(file.values(name).unwrap(), halves(6), "{name}");
+    }
+    assert_eq!(file.values("field.scalar").unwrap(), [2.5]);
+    assert_eq!(file.shape("encoder.layer.0.fc1.weight"), Some(&[3, 2][..]), "a kernel named by its node, as [out, in]");
+    assert_eq!(file.values("encoder.layer.0.fc1.weight").unwrap(), [0.0, 1.5, 0.5, 2.0, 1.0, 2.5]);
+    assert!(matches!(file.values("int64"), Err(WeightsError::Element { .. })));
+    assert_eq!(open("external.onnx").values("field.float32").unwrap(), halves(6));
+    assert_eq!(open("external.onnx").values("float32").unwrap(), halves(6), "from the file beside");
+}
+
+#[test]
+fn vit_weights_in_several_files_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shard = |name: &str, tensor: &str, values: &[f32]| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], bytemuck::cast_slice(values));
+        safetensors::serialize_to_file([(tensor, view.unwrap())], None, &at(name)).unwrap();
+    };
+    let index = |map: &str| std::fs::write(at("model.safetensors.index.json"), map).unwrap();
+    shard("one.safetensors", "a", &[1.0, 2.0]);
+    shard("two.safetensors", "b", &[3.0, 4.0]);
+    index(r#"{"metadata": {}, "weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#);
+    let file = WeightsFile::open(folder.path()).unwrap();
+    assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(file.values("b").unwrap(), [3.0, 4.0]);
+    for (map, named) in [
+        (r#"{"weight_map": {"a": "three.safetensors"}}"#, "three.safetensors"),
+        (r#"{"weight_map": {"c": "one.safetensors"}}"#, "`c`"),
+        (r#"{"weight_map": {"a": "../one.safetensors"}}"#, "../one.safetensors"),
+    ] {
+        index(map);
+        let error = WeightsFile::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[test]
+fn vit_weights_with_hostile_headers_are_refused() {
+    let header =
+        |json: &str, data: usize| [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &vec![0; data]].concat();
+    let tensor = |from: usize, to: usize| format!(r#"{{"dtype":"F32","shape":[2],"data_offsets":[{from},{to}]}}"#);
+    let overlapping = header(&format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 8), tensor(4, 12)), 12);
+    let beyond = header(&format!(r#"{{"a":{}}}"#, tensor(8, 16)), 8);
+    let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
+    for bytes in [overlapping, beyond, huge, vec![], b"{}".to_vec(), b"GIF89a".to_vec()] {
+        assert!(WeightsFile::from_bytes(bytes.clone()).is_err(), "{bytes:?}");
+    }
+}
+
+/// Open, and read all there is. Either is right; a panic is not.
+fn exhaust(bytes: Vec<u8>) {
+    if let Ok(file) = WeightsFile::from_bytes(bytes) {
+        file.names().map(str::to_string).collect::<Vec<_>>().iter().for_each(|name| drop(file.values(name)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn vit_weights_survive_damage(
+        name in prop::sample::select(vec!["checkpoint.pth", "checkpoint_old.pth", "model.onnx", "protocol4.pth"]),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+        whole in any::<bool>(),
+    ) {
+        let mut bytes = std::fs::read(path(name)).unwrap();
+        for (at, byte) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if !whole {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        exhaust(bytes);
+    }
+
+    #[test]
+    fn vit_weights_survive_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        exhaust(bytes);
+    }
+}
