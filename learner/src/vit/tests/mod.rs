@@ -193,7 +193,7 @@ fn vit_fetch_throws_away_a_part_of_another_file() {
 #[test]
 fn vit_fetch_tells_why_the_hub_gives_nothing() {
     let user = plain();
-    let mut with = |status| {
+    let with = |status| {
         user.hub.state.lock().status = Some(status);
         user.fetch().unwrap_err()
     };
