@@ -52,6 +52,8 @@ pub struct Images<'a> {
     pub width: usize,
 }
 
+type Places = HashMap<(usize, usize), Arc<Vec<f32>>>;
+
 /// A frozen Vision Transformer.
 pub struct Vit {
     spec: VitSpec,
@@ -64,7 +66,7 @@ pub struct Vit {
     norm: Pair,
     blocks: Vec<Block>,
     /// By size of the grid in patches: position embeddings of the patches, or the angles of their queries and keys.
-    places: Mutex<HashMap<(usize, usize), Arc<Vec<f32>>>>,
+    places: Mutex<Places>,
 }
 
 /// Takes weights by name, with the shapes and initialisers that the sizes give.

@@ -33,8 +33,8 @@ pub fn normalise(frames: &[u8], from: (usize, usize), to: (usize, usize), by: Pi
         out.extend(resize(&scaled, from, to, 3, Filter::BilinearAntialias));
     }
     for pixel in out.as_chunks_mut::<3>().0 {
-        for c in 0..3 {
-            pixel[c] = (pixel[c] - by.mean[c]) / by.std[c];
+        for (x, (mean, std)) in pixel.iter_mut().zip(by.mean.iter().zip(&by.std)) {
+            *x = (*x - mean) / std;
         }
     }
     out
