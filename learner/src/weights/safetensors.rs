@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Header {
 pub(super) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Problem> {
     let (header, data) = split(bytes)?;
     let Header(mut infos) = serde_json::from_slice(header).map_err(|e| Problem::damaged(format!("its header: {e}")))?;
-    infos.sort_by(|(_, a), (_, b)| a.data_offsets.cmp(&b.data_offsets));
+    infos.sort_by_key(|(_, info)| info.data_offsets);
     check(&infos, bytes.len() - data)?;
     let mut tensors = BTreeMap::new();
     for (name, info) in infos {
