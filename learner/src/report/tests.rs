@@ -102,6 +102,7 @@ vit                 -            22,056,576  84.1 MiB
 total         953,345  3.64 MiB  22,057,376  84.1 MiB
 frozen ViT: huggingface facebook/dinov2-small
 its BLAKE3: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+it sees `image`, 64 x 64, as 70 x 70 pixels: 5 x 5 patches
 replay needs 2.00 GiB when full: 800,000 steps
 config           this run  default
 run.train_ratio  64.0      32.0";
