@@ -57,7 +57,7 @@ mod tests {
     fn vit_approximations_of_gelu_match_known_values() {
         // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) and x / (1 + exp(-1.702 x)), in double precision.
         for (x, by_tanh, quick) in
-            [(1.0, 0.841_192, 0.845_796), (-1.0, -0.158_808, -0.154_204), (2.5, 2.485_152, 2.464_982)]
+            [(1.0, 0.841_192, 0.845_796), (-1.0, -0.158_808, -0.154_204), (2.5, 2.484_916, 2.465_014)]
         {
             let (mut a, mut b) = ([x], [x]);
             gelu_tanh(&mut a);
