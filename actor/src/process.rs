@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<(), ActorError> {
         link: receiver,
         reply: sender.clone(),
         blueprint: Blueprint {
-            config: config.agent(),
+            config: config.acting(),
             obs: welcome.agent_obs.clone(),
             act: welcome.act.clone(),
             layout: welcome.layout,

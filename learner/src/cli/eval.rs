@@ -98,7 +98,7 @@ fn episodes(snapshot: &Snapshot, count: usize, seed: u64) -> Result<Vec<f64>, Ru
     let envs = (0..n).map(|i| make(&config.env, stream_seed(seed, stream(i)))).collect::<Result<Vec<_>, _>>()?;
     let encoder = trunk.as_ref().map(|trunk| trunk.features(&config.vit, rayon::current_num_threads())).transpose()?;
     let features = Features::new(encoder, spaces.agent.clone());
-    let acting = Acting::new(&config.agent(), &spaces.agent, &spaces.act, agent.params())?;
+    let acting = Acting::new(&config.acting(), &spaces.agent, &spaces.act, agent.params())?;
     let counters = &loaded.cut.counters;
     let policy = Policy { version: counters.version, update: counters.updates, acting };
     let noise = stream_seed(seed, stream(EVALUATION as usize));

@@ -228,7 +228,7 @@ impl ImageDecoder {
     /// All convolutions at once; none if the fused kernel does not know them.
     #[cfg(target_arch = "x86_64")]
     fn fused(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        if !self.repeat || self.outer || self.precision != Precision::Float32 || plain(x) {
+        if !self.repeat || self.outer || self.precision == Precision::Bfloat16 || plain(x) {
             return Ok(None);
         }
         fn stage((conv, norm): &(Conv2d, Norm)) -> Option<Stage<'_>> {

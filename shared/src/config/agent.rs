@@ -47,6 +47,9 @@ pub struct AgentConfig {
     pub report_length: usize,
     #[serde(default = "float32")]
     pub compute_dtype: String,
+    /// Of matrix products, where activations are float32; [`super::Config`] says which part of Lucid has which.
+    #[serde(skip)]
+    pub products: Precision,
 }
 
 fn one() -> usize {
@@ -63,9 +66,9 @@ impl AgentConfig {
         self.consec_train * self.batch_length + self.replay_context
     }
 
-    /// What activations are rounded to; float32 for a name that [`super::Config::check`] refuses.
+    /// What numbers are rounded to.
     pub fn precision(&self) -> Precision {
-        Precision::parse(&self.compute_dtype).unwrap_or_default()
+        if self.compute_dtype == "bfloat16" { Precision::Bfloat16 } else { self.products }
     }
 
     /// What is set here and has no effect, since the official code ignores it too: the numbers stay its numbers.

@@ -56,6 +56,26 @@ impl Config {
         if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: problems.0 }) }
     }
 
+    fn check_precision(&self, p: &mut Problems) {
+        let learner = &self.run.learner_precision;
+        for (key, value) in [
+            ("vit.precision", &self.vit.precision),
+            ("actor.precision", &self.actor.precision),
+            ("run.learner_precision", learner),
+        ] {
+            p.one_of(key, value, &Precision::PRODUCTS);
+        }
+        p.need(self.run.learner_device == "cpu" || learner == "float32", || {
+            format!("`run.learner_precision` is `{learner}`, must be float32 with `run.learner_device` cuda")
+        });
+        let activations = &self.agent.compute_dtype;
+        for (key, value) in [("run.learner_precision", learner), ("actor.precision", &self.actor.precision)] {
+            p.need(activations == "float32" || value == "float32", || {
+                format!("`{key}` is `{value}`, must be float32 with `agent.compute_dtype` {activations}, which rounds more")
+            });
+        }
+    }
+
     fn check_run(&self, p: &mut Problems) {
         let endless = f64::MAX;
         p.between("run.minutes", self.run.minutes, 0.0, endless);
@@ -69,6 +89,7 @@ impl Config {
                 self.agent.compute_dtype
             )
         });
+        self.check_precision(p);
         for pattern in &self.run.freeze {
             p.regex("run.freeze", pattern);
         }
@@ -191,7 +212,7 @@ impl AgentConfig {
         p.need(self.horizon > 1.0, || format!("`agent.horizon` is {}, must be above 1", self.horizon));
         p.one_of("agent.policy_dist_disc", &self.policy_dist_disc, &["categorical"]);
         p.one_of("agent.policy_dist_cont", &self.policy_dist_cont, &["bounded_normal"]);
-        p.one_of("agent.compute_dtype", &self.compute_dtype, &Precision::NAMES);
+        p.one_of("agent.compute_dtype", &self.compute_dtype, &Precision::ACTIVATIONS);
         p.one_of("agent.dyn.typ", &self.dynamics.typ, &["rssm"]);
         p.one_of("agent.enc.typ", &self.enc.typ, &["simple"]);
         p.one_of("agent.dec.typ", &self.dec.typ, &["simple"]);

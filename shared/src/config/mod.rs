@@ -10,6 +10,8 @@ mod tree;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::Precision;
+
 pub use agent::*;
 pub use error::{ConfigError, nearest};
 pub use presets::{DEFAULTS, PRESETS};
@@ -37,9 +39,20 @@ impl Config {
         self.sync.mode == "lockstep"
     }
 
-    /// The agent's options with those that follow from the ViT's filled in.
+    /// The agent's options for training, with those that follow from the ViT's filled in.
     pub fn agent(&self) -> AgentConfig {
+        self.agent_with(&self.run.learner_precision)
+    }
+
+    /// The same for acting.
+    pub fn acting(&self) -> AgentConfig {
+        self.agent_with(&self.actor.precision)
+    }
+
+    /// A precision that [`Config::check`] refuses is float32 here.
+    fn agent_with(&self, precision: &str) -> AgentConfig {
         let mut agent = self.agent.clone();
+        agent.products = Precision::of_products(precision).unwrap_or_default();
         agent.enc.simple.reduce = self.vit.reduce;
         agent.dec.simple.features = self.vit.decode != "image";
         agent
@@ -63,6 +76,8 @@ pub struct RunConfig {
     pub learner_threads: usize,
     /// Where the learner computes: `cpu` or `cuda`.
     pub learner_device: String,
+    /// Of the learner's matrix products: `float32`, `split` or `bf16`.
+    pub learner_precision: String,
     /// Regexes of parameters that the optimizer must not touch, beside the frozen ViT.
     pub freeze: Vec<String>,
 }
@@ -114,6 +129,8 @@ pub struct VitConfig {
     pub calibration: usize,
     /// What the decoder predicts: `features`, `image` or `both`.
     pub decode: String,
+    /// Of the trunk's matrix products: `float32`, `split` or `bf16`.
+    pub precision: String,
 }
 
 /// Actor processes.
@@ -127,6 +144,8 @@ pub struct ActorConfig {
     pub envs: usize,
     /// Threads of the kernels in each.
     pub threads: usize,
+    /// Of the policy's matrix products: `float32`, `split` or `bf16`.
+    pub precision: String,
     /// Steps per chunk sent to the learner.
     pub chunk: usize,
     /// Restarts of one actor within a minute before the run is ended.

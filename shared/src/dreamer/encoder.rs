@@ -57,7 +57,7 @@ impl Stage {
     #[cfg(target_arch = "x86_64")]
     fn fused(&self, precision: Precision) -> Option<conv_shrink::Stage<'_>> {
         let ([kernel, bias, scale], eps) = self.pooled_rms_silu()?;
-        (precision == Precision::Float32).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
+        (precision != Precision::Bfloat16).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
     }
 }
 

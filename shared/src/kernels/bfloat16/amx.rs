@@ -159,7 +159,7 @@ macro_rules! dot {
 }
 
 pub fn multiply(rhs: &Right, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
-    let pairs = super::pairs(rhs.rows);
+    let pairs = rhs.pairs;
     let mut current = Shape::default();
     for upper in (0..lhs.rows).step_by(ROWS) {
         let lower = lhs.rows.min(upper + ROWS);

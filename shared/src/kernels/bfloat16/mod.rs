@@ -1,5 +1,5 @@
-//! Matrix products of operands rounded to bfloat16, summed in float32, where the processor has instructions for them that are
-//! faster than float32's.
+//! Matrix products of operands rounded to bfloat16, or of operands split into two such numbers, summed in float32, where the
+//! processor has instructions for them that are faster than float32's.
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -22,8 +22,8 @@ pub fn available() -> bool {
     false
 }
 
-/// Whether operands are laid out for tiles.
-fn tiled() -> bool {
+/// Whether operands are laid out for tiles: only there do three products of bfloat16 take less time than one of float32.
+pub fn tiled() -> bool {
     #[cfg(target_arch = "x86_64")]
     return amx::available();
     #[cfg(not(target_arch = "x86_64"))]
@@ -33,6 +33,26 @@ fn tiled() -> bool {
 /// Pairs of an inner axis of `k`, padded with zeros to whole tiles where those are used.
 fn pairs(k: usize) -> usize {
     if tiled() { k.div_ceil(2).next_multiple_of(TILE) } else { k.div_ceil(2) }
+}
+
+/// What operands become in bfloat16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parts {
+    /// Rounded.
+    #[default]
+    Rounded,
+    /// The sum of a rounded number and of the rounded rest. Of the four products of two such sums the least is left out; the others
+    /// are one product of operands that are three times as long: [high, high, low] and [high, low, high]. Needs [`tiled`].
+    Split,
+}
+
+impl Parts {
+    fn count(self) -> usize {
+        match self {
+            Parts::Rounded => 1,
+            Parts::Split => 3,
+        }
+    }
 }
 
 /// Two numbers that follow each other along the inner axis, in bfloat16: the first in the lower half.
@@ -50,6 +70,8 @@ pub struct Right {
     lines: Vec<Line>,
     rows: usize,
     cols: usize,
+    /// Rows of pairs.
+    pairs: usize,
 }
 
 /// A left operand [m, k]: the pair of columns 2j and 2j + 1 in row i lies at `i * row + j * col`.
@@ -74,35 +96,54 @@ fn pair(first: f32, second: f32) -> Pair {
     round(first) >> 16 | round(second) & 0xffff_0000
 }
 
+/// What rounding takes away.
+#[inline(always)]
+fn rest(x: f32) -> f32 {
+    x - f32::from_bits(round(x) & 0xffff_0000)
+}
+
 impl Right {
     /// Take the values of `matrix`.
-    pub fn set(&mut self, matrix: Matrix) {
+    pub fn set(&mut self, matrix: Matrix, parts: Parts) {
         (self.rows, self.cols) = matrix.shape();
+        self.pairs = parts.count() * pairs(self.rows);
         self.lines.clear();
-        let (values, row_stride, col_stride) = matrix.parts();
-        let zeros = [0.0; PANEL];
-        let padding = pairs(self.rows) - self.rows.div_ceil(2);
         for first in (0..self.cols).step_by(PANEL) {
             let count = PANEL.min(self.cols - first);
-            for row in (0..self.rows).step_by(2) {
-                let last = row + 1 == self.rows;
-                if col_stride == 1 {
-                    let upper = &values[row * row_stride + first..][..count];
-                    let lower = if last { &zeros[..count] } else { &values[(row + 1) * row_stride + first..][..count] };
-                    self.interleave(upper, lower);
-                } else {
-                    let column = |i: usize, of: usize| values[of * row_stride + (first + i) * col_stride];
-                    let (mut upper, mut lower) = ([0.0; PANEL], [0.0; PANEL]);
-                    (0..count).for_each(|i| upper[i] = column(i, row));
-                    if !last {
-                        (0..count).for_each(|i| lower[i] = column(i, row + 1));
-                    }
-                    self.interleave(&upper[..count], &lower[..count]);
+            self.panel(matrix, first, count, false);
+            if parts == Parts::Split {
+                self.panel(matrix, first, count, true);
+                self.panel(matrix, first, count, false);
+            }
+        }
+    }
+
+    /// Add the columns from `first` on, rounded, or with `low` what rounding takes away.
+    fn panel(&mut self, matrix: Matrix, first: usize, count: usize, low: bool) {
+        let (values, row_stride, col_stride) = matrix.parts();
+        let row = |row: usize, out: &mut [f32]| {
+            match col_stride {
+                1 => out.copy_from_slice(&values[row * row_stride + first..][..out.len()]),
+                _ => {
+                    let column = |i: usize| values[row * row_stride + (first + i) * col_stride];
+                    out.iter_mut().enumerate().for_each(|(i, x)| *x = column(i));
                 }
             }
-            let end = self.lines.len() + padding * count.div_ceil(LANES);
-            self.lines.resize(end, Line([0; LANES]));
+            if low {
+                out.iter_mut().for_each(|x| *x = rest(*x));
+            }
+        };
+        for upper_row in (0..self.rows).step_by(2) {
+            let (mut upper, mut lower) = ([0.0; PANEL], [0.0; PANEL]);
+            row(upper_row, &mut upper[..count]);
+            if upper_row + 1 < self.rows {
+                row(upper_row + 1, &mut lower[..count]);
+            }
+            self.interleave(&upper[..count], &lower[..count]);
         }
+        let padding = pairs(self.rows) - self.rows.div_ceil(2);
+        let end = self.lines.len() + padding * count.div_ceil(LANES);
+        self.lines.resize(end, Line([0; LANES]));
     }
 
     fn interleave(&mut self, upper: &[f32], lower: &[f32]) {
@@ -117,6 +158,7 @@ impl Right {
     /// is too short, or this is not [`available`].
     pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
         assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
+        assert_eq!(lhs.pairs.len(), lhs.rows * self.pairs, "one operand is split and the other is not");
         let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
         assert!(self.cols <= stride && fits, "result does not fit its slice");
         #[cfg(target_arch = "x86_64")]
@@ -132,21 +174,22 @@ impl Right {
 
     /// First column, lines of a row and all lines of each panel.
     fn panels(&self) -> impl Iterator<Item = (usize, usize, &[Line])> {
-        let pairs = pairs(self.rows);
         (0..self.cols).step_by(PANEL).map(move |first| {
             let lines = (self.cols - first).min(PANEL).div_ceil(LANES);
-            let start = first / LANES * pairs;
-            (first, lines, &self.lines[start..start + lines * pairs])
+            let start = first / LANES * self.pairs;
+            (first, lines, &self.lines[start..start + lines * self.pairs])
         })
     }
 }
 
 impl Left {
-    /// Take the values of `matrix`.
-    pub fn set(&mut self, matrix: Matrix) {
+    /// Take the values of `matrix`. Panics if they are to be split and there are no tiles.
+    pub fn set(&mut self, matrix: Matrix, parts: Parts) {
+        assert!(parts == Parts::Rounded || tiled(), "split products need a processor with tiles");
         (self.rows, self.cols) = matrix.shape();
         let (values, row_stride, col_stride) = matrix.parts();
-        let pairs = pairs(self.cols);
+        let part = pairs(self.cols);
+        let pairs = parts.count() * part;
         self.pairs.clear();
         self.pairs.resize(self.rows * pairs, 0);
         (self.row, self.col) = (pairs, 1);
@@ -155,26 +198,57 @@ impl Left {
         }
         if col_stride == 1 {
             for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
-                neighbours(&values[row * row_stride..][..self.cols], out);
+                let values = &values[row * row_stride..][..self.cols];
+                neighbours(values, &mut out[..part]);
+                if parts == Parts::Split {
+                    neighbours_low(values, &mut out[2 * part..]);
+                }
+            }
+        } else {
+            // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
+            assert_eq!(row_stride, 1, "an operand has rows or columns that lie next to each other");
+            self.set_turned(values, col_stride, parts);
+        }
+        if parts == Parts::Split {
+            self.pairs.chunks_exact_mut(pairs).for_each(|row| row.copy_within(..part, part));
+        }
+    }
+
+    fn set_turned(&mut self, values: &[f32], col_stride: usize, parts: Parts) {
+        let (rows, cols) = (self.rows, self.cols);
+        let zeros = vec![0.0; rows];
+        let column = |j: usize| if j < cols { &values[j * col_stride..][..rows] } else { &zeros };
+        if !tiled() {
+            (self.row, self.col) = (1, rows);
+            for (j, out) in self.pairs.chunks_exact_mut(rows).enumerate() {
+                interleave(column(2 * j), column(2 * j + 1), out);
             }
             return;
         }
-        // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
-        assert_eq!(row_stride, 1, "an operand has rows or columns that lie next to each other");
-        let zeros = vec![0.0; self.rows];
-        let column = |j: usize| if j < self.cols { &values[j * col_stride..][..self.rows] } else { &zeros };
-        if tiled() {
-            let mut line = vec![0; self.rows];
-            for j in 0..self.cols.div_ceil(2) {
-                interleave(column(2 * j), column(2 * j + 1), &mut line);
-                self.pairs[j..].iter_mut().step_by(pairs).zip(&line).for_each(|(out, pair)| *out = *pair);
-            }
-        } else {
-            (self.row, self.col) = (1, self.rows);
-            for (j, out) in self.pairs.chunks_exact_mut(self.rows).enumerate() {
-                interleave(column(2 * j), column(2 * j + 1), out);
+        for first_row in (0..rows).step_by(TILE) {
+            let count = TILE.min(rows - first_row);
+            let out = &mut self.pairs[first_row * self.row..][..count * self.row];
+            for first in (0..pairs(cols)).step_by(TILE) {
+                let column = |j: usize| &column(j)[first_row..][..count];
+                turn(first, column, &mut out[first..], self.row, false);
+                if parts == Parts::Split {
+                    turn(first, column, &mut out[2 * pairs(cols) + first..], self.row, true);
+                }
             }
         }
+    }
+}
+
+/// Rows of a tile's pairs from pairs `first` and following of columns, into rows of `out` that are `stride` apart.
+fn turn<'a>(first: usize, column: impl Fn(usize) -> &'a [f32], out: &mut [Pair], stride: usize, low: bool) {
+    let mut tile = [[0; TILE]; TILE];
+    for (j, pairs) in tile.iter_mut().enumerate() {
+        let (upper, lower) = (column(2 * (first + j)), column(2 * (first + j) + 1));
+        let each = |(out, (a, b)): (&mut Pair, (&f32, &f32))| *out = if low { pair(rest(*a), rest(*b)) } else { pair(*a, *b) };
+        pairs.iter_mut().zip(upper.iter().zip(lower)).for_each(each);
+    }
+    for (i, out) in out.chunks_mut(stride).enumerate() {
+        (0..TILE).for_each(|j| out[j] = tile[j][i]);
     }
 }
 
@@ -190,6 +264,16 @@ fn neighbours(values: &[f32], out: &mut [Pair]) {
     out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(*a, *b));
     if let [last] = rest {
         out[pairs.len()] = pair(*last, 0.0);
+    }
+}
+
+/// Pairs of what rounding takes away.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn neighbours_low(values: &[f32], out: &mut [Pair]) {
+    let (pairs, last) = values.as_chunks::<2>();
+    out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(rest(*a), rest(*b)));
+    if let [last] = last {
+        out[pairs.len()] = pair(rest(*last), 0.0);
     }
 }
 
@@ -212,15 +296,28 @@ mod tests {
     /// Sizes below and above a tile, a panel, and what is taken of an operand at a time; edges of one row, column or pair.
     #[test]
     fn products_of_every_size_are_sums_over_rounded_operands() {
-        if !available() {
-            return;
+        if available() {
+            check(Parts::Rounded, 1e-6);
         }
+    }
+
+    /// Without rounding operands: what is left out is the product of two rests, and what rounding takes away from these.
+    #[test]
+    fn split_products_are_sums_of_nearly_float32_precision() {
+        if tiled() {
+            check(Parts::Split, 8e-6);
+        }
+    }
+
+    fn check(parts: Parts, tolerance: f64) {
         for (m, k, n) in
             [(0, 5, 4), (5, 0, 4), (1, 1, 1), (16, 32, 16), (17, 33, 15), (31, 65, 97), (33, 1061, 64), (290, 70, 49)]
         {
             let rounded = |len: usize, seed: usize| {
                 let mut values = numbers(len, seed);
-                Precision::Bfloat16.round(&mut values);
+                if parts == Parts::Rounded {
+                    Precision::Bfloat16.round(&mut values);
+                }
                 values
             };
             let (x, w, before) = (rounded(m * k, 1), rounded(k * n, 2), numbers(m * (n + 3), 3));
@@ -234,8 +331,8 @@ mod tests {
                 [(xs, ws, false), (turned.0, ws, true), (xs, turned.1, true), (turned.0, turned.1, false)]
             {
                 let (mut left, mut right, mut out) = (Left::default(), Right::default(), before.clone());
-                left.set(xs);
-                right.set(ws);
+                left.set(xs, parts);
+                right.set(ws, parts);
                 right.multiply(&left, &mut out, n + 3, add);
                 for (at, found) in out.iter().enumerate() {
                     let (i, j) = (at / (n + 3), at % (n + 3));
@@ -245,7 +342,7 @@ mod tests {
                     }
                     let start = if add { f64::from(before[at]) } else { 0.0 };
                     let sum: f64 = (0..k).map(|p| f64::from(xs.at(i, p)) * f64::from(ws.at(p, j))).sum();
-                    let allowed = 1e-6 * (k as f64 + 1.0);
+                    let allowed = tolerance * (k as f64 + 1.0);
                     assert!(
                         (f64::from(*found) - start - sum).abs() < allowed,
                         "{m} x {k} x {n} at {i}, {j}: {found}, not {}",
