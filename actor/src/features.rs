@@ -8,7 +8,7 @@ use shared::config::VitConfig;
 use shared::env::{FLAGS, Spaces};
 use shared::params::Params;
 use shared::snapshot::format::SnapshotView;
-use shared::vit::{self, PREFIX, VitError, VitSpec};
+use shared::vit::{self, VitError, VitSpec};
 use shared::wire::Bulk;
 
 use crate::ActorError;
@@ -50,7 +50,7 @@ impl Features {
             true => Params::read_only(&[])?,
             false => {
                 let view = SnapshotView::open(bulk.into_region()).map_err(|e| refuse(e.to_string()))?;
-                Params::read_only(&[(PREFIX, &view)])?
+                Params::read_only(&[("", &view)])?
             }
         };
         Ok(Self::new(Some(vit::Features::new(config, &spec, &params, threads)?), agent))

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use candle_core::{Device, Var};
 use ipc_channel::ipc::IpcSharedMemory;
 use shared::config::{Config, VitConfig};
+use shared::kernels::Precision;
 use shared::params::{ParamError, Params, ReadOnly, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, Tree, Vit, VitSpec, check, random};
+use shared::vit::{Features, PREFIX, PRODUCTS, Tree, Vit, VitSpec, check, products, random};
 use shared::wire::Bulk;
 
 use crate::RunError;
@@ -52,18 +53,18 @@ impl Trunk {
             }
             _ => return Self::absent(sizes(&config.vit)?).map(Some),
         };
-        Self::from_tree(tree, spec, source).map(Some)
+        Self::from_tree(tree, spec, source, config.vit.products()).map(Some)
     }
 
-    /// Of what `vit.weights` takes.
+    /// Of what `vit.weights` takes, in float32.
     pub fn of_weights(weights: &str, hints: &Hints) -> Result<Self, RunError> {
         let loaded = read(weights, hints)?;
-        Self::from_tree(loaded.tensors, loaded.spec, loaded.source)
+        Self::from_tree(loaded.tensors, loaded.spec, loaded.source, Precision::Float32)
     }
 
-    /// The trunk itself.
+    /// The trunk itself, in float32.
     pub fn vit(&self, threads: usize) -> Result<Vit, RunError> {
-        Ok(Vit::new(&self.spec, &self.params, threads)?)
+        Ok(Vit::new(&self.spec, &self.params, threads, Precision::Float32)?)
     }
 
     /// Keep the sizes in the run folder, once.
@@ -80,15 +81,20 @@ impl Trunk {
         Ok(Self { spec, region: None, record: None, params: Params::read_only(&[])? })
     }
 
-    fn from_tree(tree: Tree, spec: VitSpec, source: String) -> Result<Self, RunError> {
+    fn from_tree(tree: Tree, spec: VitSpec, source: String, precision: Precision) -> Result<Self, RunError> {
+        let products = products(&tree, precision).into_iter().map(|(path, values)| {
+            let shape = vec![values.len()];
+            (format!("{PRODUCTS}/{path}"), (shape, values))
+        });
         let weight = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| {
             Ok((path, Weight::Var(Var::from_vec(values, shape, &Device::Cpu).map_err(ParamError::from)?)))
         };
-        let weights = tree.into_iter().map(weight).collect::<Result<Vec<_>, RunError>>()?;
+        let own = tree.into_iter().map(|(path, values)| (format!("{PREFIX}/{path}"), values));
+        let weights = own.chain(products).map(weight).collect::<Result<Vec<_>, RunError>>()?;
         let header = SnapshotHeader { version: 0, update: 0, published: 0 };
         let region = IpcSharedMemory::from_bytes(&encode(&header, &weights)?);
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
-        let params = Params::read_only(&[(PREFIX, &view)])?;
+        let params = Params::read_only(&[("", &view)])?;
         let record = Frozen { digest: params.digest(PREFIX)?, source };
         Ok(Self { spec, region: Some(region), record: Some(record), params })
     }

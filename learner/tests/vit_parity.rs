@@ -89,7 +89,7 @@ fn hints(name: &str, folder: &Path) -> Hints {
 }
 
 fn trunk(loaded: &Loaded, threads: usize) -> Vit {
-    Vit::new(&loaded.spec, &Flat(loaded.tensors.clone()), threads).unwrap()
+    Vit::new(&loaded.spec, &Flat(loaded.tensors.clone()), threads, Precision::Float32).unwrap()
 }
 
 #[test]

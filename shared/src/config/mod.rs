@@ -133,6 +133,13 @@ pub struct VitConfig {
     pub precision: String,
 }
 
+impl VitConfig {
+    /// Of the trunk's matrix products; float32 for what [`Config::check`] refuses.
+    pub fn products(&self) -> Precision {
+        Precision::of_products(&self.precision).unwrap_or_default()
+    }
+}
+
 /// Actor processes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

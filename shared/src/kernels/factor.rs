@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::bfloat16::{Left, Parts, Right};
+use rayon::prelude::*;
+
+use super::bfloat16::{Left, Parts, Right, View};
 use super::matmul::{Matrix, matmul};
 use super::packed::{self, Packed};
 use super::precision::Precision;
@@ -99,6 +101,54 @@ fn multiply(lhs: Matrix, rhs: &Right, parts: Parts, out: &mut [f32], stride: usi
         left.set(lhs, parts);
         rhs.multiply(left, out, stride, add);
     });
+}
+
+/// Rows that one thread takes at a time.
+const ROWS: usize = 256;
+
+/// A kernel [inputs, outputs] laid out for products in this precision, as numbers that mean nothing by themselves; none if they take
+/// the kernel as it is.
+pub(crate) fn laid_out(kernel: &[f32], outputs: usize, precision: Precision) -> Option<Vec<f32>> {
+    let parts = precision.products()?;
+    let mut right = Right::default();
+    right.set(Matrix::new(kernel, kernel.len() / outputs, outputs, outputs), parts);
+    Some(right.into_numbers())
+}
+
+/// How many numbers [`laid_out`] gives.
+pub(crate) fn laid_out_len([inputs, outputs]: [usize; 2], precision: Precision) -> Option<usize> {
+    Some(View::numbers(inputs, outputs, precision.products()?))
+}
+
+/// `out = x * kernel + bias` with x [rows, inputs], what [`laid_out`] gave of the kernel, and bias [outputs]; by that many threads.
+/// Panics if sizes do not match.
+pub(crate) fn laid_out_linear(
+    x: &[f32],
+    kernel: &[f32],
+    bias: &[f32],
+    out: &mut [f32],
+    precision: Precision,
+    threads: usize,
+) {
+    let parts = precision.products().expect("a kernel is laid out where its products are used");
+    let outputs = bias.len();
+    let rows = out.len() / outputs;
+    let inputs = x.len() / rows.max(1);
+    let view = View::new(kernel, inputs, outputs, parts).expect("a kernel that is laid out has its sizes");
+    let block = |(x, out): (&[f32], &mut [f32])| {
+        let rows = out.len() / outputs;
+        out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
+        OPERANDS.with_borrow_mut(|(left, _)| {
+            left.set(Matrix::new(x, rows, inputs, inputs), parts);
+            view.multiply(left, out, outputs, true);
+        });
+    };
+    let size = rows.div_ceil(threads.max(1)).clamp(1, ROWS);
+    if threads > 1 {
+        x.par_chunks(size * inputs).zip(out.par_chunks_mut(size * outputs)).for_each(block);
+    } else {
+        x.chunks(size * inputs).zip(out.chunks_mut(size * outputs)).for_each(block);
+    }
 }
 
 #[cfg(test)]

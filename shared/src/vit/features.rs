@@ -68,7 +68,7 @@ impl Features {
     /// Built once per process; takes no weights if the features are replaced by zeros.
     pub fn new(config: &VitConfig, spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
         let trunk = match config.features.as_str() {
-            "pretrained" | "random" => Some(Vit::new(spec, source, threads)?),
+            "pretrained" | "random" => Some(Vit::new(spec, source, threads, config.products())?),
             "zero" => None,
             other => return Err(option("features", other, "use `pretrained`, `random` or `zero`".into())),
         };

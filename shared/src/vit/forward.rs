@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 use super::resample::resize;
 use super::spec::{Activation, Positions};
-use super::{PREFIX, VitError, VitSpec};
-use crate::kernels::{attention::attention, gelu, layer_norm::layer_norm, matmul::linear, rotary};
+use super::{PREFIX, PRODUCTS, Tree, VitError, VitSpec};
+use crate::kernels::factor::{laid_out, laid_out_len, laid_out_linear};
+use crate::kernels::{Precision, attention::attention, gelu, layer_norm::layer_norm, matmul::linear, rotary};
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
 /// Values of one weight: in place where it is mapped, a copy where it is a variable.
@@ -26,16 +27,43 @@ impl Values {
     }
 }
 
-/// Kernel and bias of a projection, or scale and bias of a norm.
+/// Scale and bias of a norm, or of the two branches.
 struct Pair(Values, Values);
+
+struct Projection {
+    /// As it is, or laid out for products in another precision.
+    kernel: Values,
+    bias: Values,
+    precision: Precision,
+}
+
+impl Projection {
+    fn apply(&self, x: &[f32], out: &mut [f32], threads: usize) {
+        match self.precision {
+            Precision::Float32 => linear(x, self.kernel.get(), self.bias.get(), out, threads),
+            precision => laid_out_linear(x, self.kernel.get(), self.bias.get(), out, precision, threads),
+        }
+    }
+}
+
+/// Kernels of projections laid out for products in this precision, by their paths: what stands beside the trunk's weights, below
+/// [`PRODUCTS`], for [`Vit::new`]. Empty if products take the kernels as they are.
+pub fn products(tree: &Tree, precision: Precision) -> Vec<(String, Vec<f32>)> {
+    let kernels = tree.iter().filter(|(path, _)| path.ends_with("/kernel"));
+    let laid_out = |(path, (shape, values)): (&String, &(Vec<usize>, Vec<f32>))| {
+        let outputs = shape.last().copied().unwrap_or(1);
+        Some((path.clone(), laid_out(values, outputs, precision)?))
+    };
+    kernels.filter_map(laid_out).collect()
+}
 
 struct Block {
     norm1: Pair,
-    qkv: Pair,
-    proj: Pair,
+    qkv: Projection,
+    proj: Projection,
     norm2: Pair,
-    fc1: Pair,
-    fc2: Pair,
+    fc1: Projection,
+    fc2: Projection,
     scales: Option<Pair>,
 }
 
@@ -61,7 +89,7 @@ pub struct Vit {
     cls: Option<Values>,
     pos: Option<Values>,
     registers: Option<Values>,
-    patch: Pair,
+    patch: Projection,
     pre_norm: Option<Pair>,
     norm: Pair,
     blocks: Vec<Block>,
@@ -72,7 +100,9 @@ pub struct Vit {
 /// Takes weights by name, with the shapes and initialisers that the sizes give.
 struct Taker<'a> {
     scope: Scope<'a>,
+    products: Scope<'a>,
     params: HashMap<String, (Vec<usize>, Init)>,
+    precision: Precision,
 }
 
 impl Taker<'_> {
@@ -80,10 +110,26 @@ impl Taker<'_> {
         let Some((shape, init)) = self.params.get(name) else {
             return Err(VitError::Spec(format!("no parameter `{name}` in this architecture")));
         };
-        Ok(match self.scope.weight(name, shape, *init)? {
+        Self::of(self.scope.weight(name, shape, *init)?)
+    }
+
+    fn of(weight: Weight) -> Result<Values, VitError> {
+        Ok(match weight {
             Weight::Mapped(mapped) => Values::Mapped(mapped),
             weight => Values::Copied(weight.to_vec().map_err(ParamError::from)?),
         })
+    }
+
+    fn projection(&self, name: &str) -> Result<Projection, VitError> {
+        let path = format!("{name}/kernel");
+        let bias = self.values(&format!("{name}/bias"))?;
+        let outputs = bias.get().len();
+        let inputs = self.params.get(&path).map_or(0, |(shape, _)| shape.iter().product::<usize>() / outputs.max(1));
+        let (kernel, precision) = match laid_out_len([inputs, outputs], self.precision) {
+            Some(len) => (Self::of(self.products.weight(&path, &[len], Init::Zeros)?)?, self.precision),
+            None => (self.values(&path)?, Precision::Float32),
+        };
+        Ok(Projection { kernel, bias, precision })
     }
 
     fn pair(&self, name: &str, first: &str) -> Result<Pair, VitError> {
@@ -92,31 +138,39 @@ impl Taker<'_> {
 
     fn block(&self, i: usize, scaled: bool) -> Result<Block, VitError> {
         let pair = |name: &str, first: &str| self.pair(&format!("blocks/{i}/{name}"), first);
+        let projection = |name: &str| self.projection(&format!("blocks/{i}/{name}"));
         let scale = |name: &str| self.values(&format!("blocks/{i}/{name}/scale"));
         Ok(Block {
             norm1: pair("norm1", "scale")?,
-            qkv: pair("attn/qkv", "kernel")?,
-            proj: pair("attn/proj", "kernel")?,
+            qkv: projection("attn/qkv")?,
+            proj: projection("attn/proj")?,
             norm2: pair("norm2", "scale")?,
-            fc1: pair("mlp/fc1", "kernel")?,
-            fc2: pair("mlp/fc2", "kernel")?,
+            fc1: projection("mlp/fc1")?,
+            fc2: projection("mlp/fc2")?,
             scales: if scaled { Some(Pair(scale("ls1")?, scale("ls2")?)) } else { None },
         })
     }
 }
 
 impl Vit {
-    /// A trunk of these sizes, its weights taken below [`PREFIX`]. Above one thread, rayon's pool is used.
-    pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
+    /// A trunk of these sizes, its weights taken below [`PREFIX`], and below [`PRODUCTS`] what [`products`] gave for this precision.
+    /// Above one thread, rayon's pool is used.
+    pub fn new(
+        spec: &VitSpec,
+        source: &dyn Source,
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Self, VitError> {
         spec.validate()?;
         let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
         let learned = matches!(spec.positions, Positions::Learned { .. });
-        let taker = Taker { scope: Scope::root(source).sub(PREFIX), params };
+        let root = Scope::root(source);
+        let taker = Taker { scope: root.sub(PREFIX), products: root.sub(PRODUCTS), params, precision };
         Ok(Self {
             cls: spec.class_token.then(|| taker.values("cls")).transpose()?,
             pos: learned.then(|| taker.values("pos")).transpose()?,
             registers: (spec.registers > 0).then(|| taker.values("registers")).transpose()?,
-            patch: taker.pair("patch", "kernel")?,
+            patch: taker.projection("patch")?,
             pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm", "scale")).transpose()?,
             norm: taker.pair("norm", "scale")?,
             blocks: (0..spec.depth).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
@@ -159,7 +213,7 @@ impl Vit {
         let patches = images.height * images.width / self.spec.patch.pow(2);
         let mut embedded = vec![0.0; images.n * patches * w];
         let rows = unfold(images, self.spec.patch);
-        linear(&rows, self.patch.0.get(), self.patch.1.get(), &mut embedded, self.threads);
+        self.patch.apply(&rows, &mut embedded, self.threads);
         if self.pos.is_some() {
             embedded.chunks_exact_mut(patches * w).for_each(|frame| add(frame, places, None));
         }
@@ -206,25 +260,22 @@ impl Vit {
 
     fn run(&self, block: &Block, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
         let (w, heads) = (self.spec.width, self.spec.heads);
-        let project = |pair: &Pair, x: &[f32], out: &mut [f32]| {
-            linear(x, pair.0.get(), pair.1.get(), out, self.threads);
-        };
         let scales = block.scales.as_ref();
         self.layer_norm(&block.norm1, x, &mut work.normed);
-        project(&block.qkv, &work.normed, &mut work.qkv);
+        block.qkv.apply(&work.normed, &mut work.qkv, self.threads);
         if matches!(self.spec.positions, Positions::Rotary { .. }) {
             rotary::rotate(&mut work.qkv, places, tokens, w, heads);
         }
         attention(&work.qkv, &mut work.normed, tokens, w, heads, self.threads);
-        project(&block.proj, &work.normed, &mut work.branch);
+        block.proj.apply(&work.normed, &mut work.branch, self.threads);
         add(x, &work.branch, scales.map(|s| s.0.get()));
 
         self.layer_norm(&block.norm2, x, &mut work.normed);
         let rows = work.normed.len() / w;
-        work.hidden.resize(rows * block.fc1.1.get().len(), 0.0);
-        project(&block.fc1, &work.normed, &mut work.hidden);
+        work.hidden.resize(rows * block.fc1.bias.get().len(), 0.0);
+        block.fc1.apply(&work.normed, &mut work.hidden, self.threads);
         self.activate(&mut work.hidden);
-        project(&block.fc2, &work.hidden, &mut work.branch);
+        block.fc2.apply(&work.hidden, &mut work.branch, self.threads);
         add(x, &work.branch, scales.map(|s| s.1.get()));
     }
 

@@ -10,7 +10,7 @@ mod spec;
 mod tree;
 
 pub use features::{Features, agent_spaces, features_space};
-pub use forward::{Images, Vit};
+pub use forward::{Images, Vit, products};
 pub use preprocess::{fixed_size, normalise, whole_patches};
 pub use resample::{Filter, resize};
 pub use spec::{Activation, Pixels, Positions, VitSpec};
@@ -18,6 +18,8 @@ pub use tree::{Tree, check, nearest, random};
 
 /// Place of the trunk in the parameter tree.
 pub const PREFIX: &str = "enc/vit";
+/// Place beside it of kernels that are laid out for products in another precision.
+pub const PRODUCTS: &str = "products";
 
 /// Why a Vision Transformer could not be loaded or built.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::LazyLock;
 
-use super::{LANES, Left, PANEL, Right, TILE};
+use super::{LANES, Left, PANEL, TILE, View};
 use crate::kernels::processor;
 
 /// Pairs of a right operand taken at a time: with two tiles' columns, as many as the first cache holds.
@@ -158,7 +158,7 @@ macro_rules! dot {
     };
 }
 
-pub fn multiply(rhs: &Right, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
     let pairs = rhs.pairs;
     let mut current = Shape::default();
     for upper in (0..lhs.rows).step_by(ROWS) {

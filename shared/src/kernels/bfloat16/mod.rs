@@ -60,7 +60,7 @@ type Pair = u32;
 
 /// One cache line.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 struct Line([Pair; LANES]);
 
 /// A right operand [k, n] in panels of up to 64 columns. A panel holds a row of pairs for every two rows of the operand, padded
@@ -154,9 +154,44 @@ impl Right {
         }
     }
 
+    /// See [`View::multiply`].
+    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+        let Self { rows, cols, pairs, .. } = *self;
+        View { lines: &self.lines, rows, cols, pairs }.multiply(lhs, out, stride, add);
+    }
+
+    /// What is laid out, as numbers that mean nothing by themselves.
+    pub fn into_numbers(self) -> Vec<f32> {
+        self.lines.into_iter().flat_map(|line| line.0).map(f32::from_bits).collect()
+    }
+}
+
+/// A right operand whose lines lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    lines: &'a [Line],
+    rows: usize,
+    cols: usize,
+    pairs: usize,
+}
+
+impl<'a> View<'a> {
+    /// How many numbers [`Right::into_numbers`] gives for an operand [rows, cols].
+    pub fn numbers(rows: usize, cols: usize, parts: Parts) -> usize {
+        cols.div_ceil(LANES) * LANES * parts.count() * pairs(rows)
+    }
+
+    /// What [`Right::into_numbers`] gave for an operand [rows, cols]. None if there are more or less, or they do not begin with a line
+    /// of the cache.
+    pub fn new(numbers: &'a [f32], rows: usize, cols: usize, parts: Parts) -> Option<Self> {
+        let lines = bytemuck::try_cast_slice(numbers).ok()?;
+        let whole = numbers.len() == Self::numbers(rows, cols, parts);
+        whole.then_some(Self { lines, rows, cols, pairs: parts.count() * pairs(rows) })
+    }
+
     /// `out = lhs * self`, or `out += …` with `add`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out`
     /// is too short, or this is not [`available`].
-    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+    pub fn multiply(self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
         assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
         assert_eq!(lhs.pairs.len(), lhs.rows * self.pairs, "one operand is split and the other is not");
         let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
@@ -173,7 +208,7 @@ impl Right {
     }
 
     /// First column, lines of a row and all lines of each panel.
-    fn panels(&self) -> impl Iterator<Item = (usize, usize, &[Line])> {
+    fn panels(self) -> impl Iterator<Item = (usize, usize, &'a [Line])> {
         (0..self.cols).step_by(PANEL).map(move |first| {
             let lines = (self.cols - first).min(PANEL).div_ceil(LANES);
             let start = first / LANES * self.pairs;
