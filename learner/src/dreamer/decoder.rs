@@ -236,7 +236,7 @@ impl ImageDecoder {
             Some(Stage { kernel, bias, scale, eps })
         }
         match (self.stages.iter().map(stage).collect::<Option<Vec<_>>>(), self.out.weights()) {
-            (Some(stages), Some(last)) => doubled_stages(x, &stages, last),
+            (Some(stages), Some(last)) => doubled_stages(x, &stages, last, self.precision),
             _ => Ok(None),
         }
     }

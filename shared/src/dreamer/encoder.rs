@@ -164,7 +164,7 @@ impl Encoder {
     fn convolve(&self, images: &Tensor) -> Result<Tensor> {
         #[cfg(target_arch = "x86_64")]
         if let Some(stages) = self.stages.iter().map(|stage| stage.fused(self.precision)).collect::<Option<Vec<_>>>()
-            && let Some(out) = pooled_stages(images, &stages)?
+            && let Some(out) = pooled_stages(images, &stages, self.precision)?
         {
             return Ok(out);
         }

@@ -32,7 +32,7 @@ pub fn suits(images: usize) -> bool {
 /// 16 numbers, one of each image.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
-pub struct Vector([f32; LANES]);
+pub struct Vector(pub [f32; LANES]);
 
 /// Images of one size, 16 side by side: [H + 2 * border, W + 2 * border, C] vectors.
 pub struct Images {
@@ -78,8 +78,37 @@ impl Images {
         }
     }
 
+    /// Height, width and channels.
+    pub fn sides(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// Pixels around them.
+    pub fn border(&self) -> usize {
+        self.border
+    }
+
+    /// With the border, [H + 2 * border, W + 2 * border, C].
+    pub fn values(&self) -> &[Vector] {
+        &self.values
+    }
+
+    /// With the border, which is to stay as it is.
+    pub fn values_mut(&mut self) -> &mut [Vector] {
+        &mut self.values
+    }
+
+    /// Every pixel inside gets these channels.
+    pub fn fill(&mut self, channels: &[f32]) {
+        for y in 0..self.height {
+            let start = self.row(y);
+            let row = &mut self.values[start..start + self.width * self.channels];
+            row.iter_mut().zip(channels.iter().cycle()).for_each(|(out, x)| *out = Vector([*x; LANES]));
+        }
+    }
+
     /// Where the pixels of a row begin.
-    fn row(&self, y: usize) -> usize {
+    pub fn row(&self, y: usize) -> usize {
         ((y + self.border) * (self.width + 2 * self.border) + self.border) * self.channels
     }
 

@@ -13,6 +13,8 @@ pub mod conv_grow;
 mod conv_lanes;
 pub(crate) mod conv_planes;
 #[cfg(target_arch = "x86_64")]
+mod conv_products;
+#[cfg(target_arch = "x86_64")]
 pub mod conv_shrink;
 pub(crate) mod factor;
 pub mod gelu;

@@ -62,7 +62,7 @@ fn permitted() -> bool {
 
 /// Rows and columns of the two by two tiles of results; the second ones may be empty.
 #[derive(Clone, Copy, Default, PartialEq)]
-struct Shape {
+pub struct Shape {
     rows: [usize; 2],
     cols: [usize; 2],
 }
@@ -78,7 +78,8 @@ struct Config {
 }
 
 impl Shape {
-    fn new(rows: usize, cols: usize) -> Self {
+    /// Of up to 32 rows and columns.
+    pub fn new(rows: usize, cols: usize) -> Self {
         let two = |all: usize| [all.min(TILE), all.saturating_sub(TILE).min(TILE)];
         Self { rows: two(rows), cols: two(cols) }
     }
@@ -87,7 +88,7 @@ impl Shape {
     ///
     /// # Safety
     /// Tiles are [`available`].
-    unsafe fn configure(self) {
+    pub unsafe fn configure(self) {
         let (r, c) = (self.rows, self.cols);
         let shapes = [
             (r[0], c[0]),
@@ -113,24 +114,30 @@ impl Shape {
 ///
 /// # Safety
 /// Tiles are [`available`].
-unsafe fn release() {
+pub unsafe fn release() {
     // SAFETY: the caller's word; nothing but tiles changes.
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
 }
 
-/// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on. Steps
-/// from row to row in bytes.
+/// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on, and so
+/// on for each of `turns`. Steps from row to row, from the first tile's columns to the second's, and from turn to turn in bytes.
 #[derive(Clone, Copy)]
-struct Block {
-    shape: Shape,
-    depth: usize,
-    a: *const u8,
-    a_row: usize,
-    b: *const u8,
-    b_row: usize,
-    out: *mut u8,
-    out_row: usize,
-    add: bool,
+pub struct Block {
+    pub shape: Shape,
+    pub turns: usize,
+    /// A multiple of a tile's pairs.
+    pub depth: usize,
+    pub a: *const u8,
+    pub a_row: usize,
+    pub a_turn: usize,
+    pub b: *const u8,
+    pub b_row: usize,
+    pub b_next: usize,
+    pub b_turn: usize,
+    pub out: *mut u8,
+    pub out_row: usize,
+    pub out_next: usize,
+    pub add: bool,
 }
 
 macro_rules! zero {
@@ -175,13 +182,18 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool
                         let out = out[row * stride + first..].as_mut_ptr();
                         let block = Block {
                             shape,
+                            turns: 1,
                             depth,
                             a: a.cast(),
                             a_row: 4 * lhs.row,
+                            a_turn: 0,
                             b: b.cast(),
                             b_row: 4 * LANES * lines,
+                            b_next: 4 * LANES,
+                            b_turn: 0,
                             out: out.cast(),
                             out_row: 4 * stride,
+                            out_next: 4 * TILE,
                             add: add || top > 0,
                         };
                         // SAFETY: tiles are `available`, and have the block's shape; `row` and its rows, `first` and its columns,
@@ -205,10 +217,9 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool
 
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
-unsafe fn run(block: Block) {
-    let Block { shape, depth, a, a_row, b, b_row, out, out_row, add } = block;
+pub unsafe fn run(block: Block) {
+    let Block { shape, depth, a, a_row, b, b_row, b_next, out, out_row, out_next: next, add, .. } = block;
     let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);
-    let next = 4 * TILE;
     let below = out.wrapping_add(TILE * out_row);
     let a_below = a.wrapping_add(TILE * a_row);
     // SAFETY: a tile is read or written with the rows and bytes of its shape only, which by the caller's word lie inside the
@@ -237,21 +248,24 @@ unsafe fn run(block: Block) {
                 zero!(3);
             }
         }
-        for step in 0..depth / TILE {
-            let (a_step, b_step) = (step * next, step * TILE * b_row);
-            load!(6, b.add(b_step), b_row);
-            load!(4, a.add(a_step), a_row);
-            dot!(0, 4, 6);
-            if two_cols {
-                load!(7, b.add(b_step + next), b_row);
-                dot!(1, 4, 7);
-            }
-            if two_rows {
-                load!(5, a_below.add(a_step), a_row);
-                dot!(2, 5, 6);
-            }
-            if two_rows && two_cols {
-                dot!(3, 5, 7);
+        for turn in 0..block.turns {
+            let (a_turn, b_turn) = (turn * block.a_turn, turn * block.b_turn);
+            for step in 0..depth / TILE {
+                let (a_step, b_step) = (a_turn + step * 4 * TILE, b_turn + step * TILE * b_row);
+                load!(6, b.add(b_step), b_row);
+                load!(4, a.add(a_step), a_row);
+                dot!(0, 4, 6);
+                if two_cols {
+                    load!(7, b.add(b_step + b_next), b_row);
+                    dot!(1, 4, 7);
+                }
+                if two_rows {
+                    load!(5, a_below.add(a_step), a_row);
+                    dot!(2, 5, 6);
+                }
+                if two_rows && two_cols {
+                    dot!(3, 5, 7);
+                }
             }
         }
         store!(0, out, out_row);

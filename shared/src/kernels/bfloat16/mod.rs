@@ -4,6 +4,8 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub mod conv;
 
 use super::matmul::Matrix;
 
