@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::bfloat16::{Left, Parts, Right, View};
+use super::bfloat16::{Begin, Left, Parts, Right, View};
 use super::matmul::{Matrix, matmul};
 use super::packed::{self, Packed};
 use super::precision::Precision;
@@ -92,19 +92,19 @@ pub(crate) fn add_gradient(x: Matrix, d: Matrix, out: &mut [f32], stride: usize,
     OPERANDS.with_borrow_mut(|(left, right)| {
         left.set(x.t(), parts);
         right.set(d, parts);
-        right.multiply(left, out, stride, true);
+        right.multiply(left, out, stride, Begin::Add);
     });
 }
 
 fn multiply(lhs: Matrix, rhs: &Right, parts: Parts, out: &mut [f32], stride: usize, add: bool) {
     OPERANDS.with_borrow_mut(|(left, _)| {
         left.set(lhs, parts);
-        rhs.multiply(left, out, stride, add);
+        rhs.multiply(left, out, stride, Begin::adding(add));
     });
 }
 
 /// Rows that one thread takes at a time.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// A kernel [inputs, outputs] laid out for products in this precision, as numbers that mean nothing by themselves; none if they take
 /// the kernel as it is.
@@ -137,10 +137,9 @@ pub(crate) fn laid_out_linear(
     let view = View::new(kernel, inputs, outputs, parts).expect("a kernel that is laid out has its sizes");
     let block = |(x, out): (&[f32], &mut [f32])| {
         let rows = out.len() / outputs;
-        out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
         OPERANDS.with_borrow_mut(|(left, _)| {
             left.set(Matrix::new(x, rows, inputs, inputs), parts);
-            view.multiply(left, out, outputs, true);
+            view.multiply(left, out, outputs, Begin::Row(bias));
         });
     };
     let size = rows.div_ceil(threads.max(1)).clamp(1, ROWS);

@@ -95,6 +95,8 @@ pub struct Vit {
     blocks: Vec<Block>,
     /// By size of the grid in patches: position embeddings of the patches, or the angles of their queries and keys.
     places: Mutex<Places>,
+    /// Of an earlier pass: memory that is there already.
+    work: Mutex<Work>,
 }
 
 /// Takes weights by name, with the shapes and initialisers that the sizes give.
@@ -175,6 +177,7 @@ impl Vit {
             norm: taker.pair("norm", "scale")?,
             blocks: (0..spec.depth).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
             places: Mutex::default(),
+            work: Mutex::default(),
             spec: spec.clone(),
             threads,
         })
@@ -196,14 +199,16 @@ impl Vit {
         let places = self.places(grid);
         let mut x = self.embed(images, &places);
         let tokens = x.len() / (images.n * self.spec.width).max(1);
-        let mut work = Work::new(&self.spec, images.n * tokens);
+        let mut work = std::mem::take(&mut *self.work.lock());
+        work.resize(&self.spec, images.n * tokens);
         for block in &self.blocks[..=block] {
             self.run(block, &mut x, tokens, &places, &mut work);
         }
         if normed {
             self.layer_norm(&self.norm, &x, &mut work.normed);
-            return work.normed;
+            x.copy_from_slice(&work.normed);
         }
+        *self.work.lock() = work;
         x
     }
 
@@ -307,6 +312,7 @@ fn activate(activation: Activation, values: &mut [f32]) {
 }
 
 /// Buffers that every block reuses.
+#[derive(Default)]
 struct Work {
     normed: Vec<f32>,
     qkv: Vec<f32>,
@@ -315,9 +321,10 @@ struct Work {
 }
 
 impl Work {
-    fn new(spec: &VitSpec, rows: usize) -> Self {
-        let zeros = |width: usize| vec![0.0; rows * width];
-        Self { normed: zeros(spec.width), qkv: zeros(3 * spec.width), branch: zeros(spec.width), hidden: vec![] }
+    fn resize(&mut self, spec: &VitSpec, rows: usize) {
+        self.normed.resize(rows * spec.width, 0.0);
+        self.qkv.resize(3 * rows * spec.width, 0.0);
+        self.branch.resize(rows * spec.width, 0.0);
     }
 }
 

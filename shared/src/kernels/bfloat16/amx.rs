@@ -8,13 +8,13 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::LazyLock;
 
-use super::{LANES, Left, PANEL, TILE, View};
+use super::{Begin, LANES, Left, PANEL, TILE, View};
 use crate::kernels::processor;
 
 /// Pairs of a right operand taken at a time: with two tiles' columns, as many as the first cache holds.
 const DEPTH: usize = 256;
 /// Rows of a left operand taken at a time: they stay in the second cache.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// Whether processor and system let this process use tiles.
 pub fn available() -> bool {
@@ -137,7 +137,16 @@ pub struct Block {
     pub out: *mut u8,
     pub out_row: usize,
     pub out_next: usize,
-    pub add: bool,
+    /// What sums begin with; none: zeros.
+    pub start: Option<Start>,
+}
+
+/// Numbers that sums begin with, and steps as those of the results.
+#[derive(Clone, Copy)]
+pub struct Start {
+    pub from: *const u8,
+    pub row: usize,
+    pub next: usize,
 }
 
 macro_rules! zero {
@@ -165,7 +174,7 @@ macro_rules! dot {
     };
 }
 
-pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
     let pairs = rhs.pairs;
     let mut current = Shape::default();
     for upper in (0..lhs.rows).step_by(ROWS) {
@@ -179,7 +188,15 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool
                         let shape = Shape::new(lower - row, rhs.cols.min(panel_first + PANEL) - first);
                         let b = panel[top * lines + (first - panel_first) / LANES..].as_ptr();
                         let a = lhs.pairs[row * lhs.row + top..].as_ptr();
-                        let out = out[row * stride + first..].as_mut_ptr();
+                        let out: *mut u8 = out[row * stride + first..].as_mut_ptr().cast();
+                        let next = 4 * TILE;
+                        let start = match begin {
+                            Begin::Zero if top == 0 => None,
+                            Begin::Row(values) if top == 0 => {
+                                Some(Start { from: values[first..].as_ptr().cast(), row: 0, next })
+                            }
+                            _ => Some(Start { from: out, row: 4 * stride, next }),
+                        };
                         let block = Block {
                             shape,
                             turns: 1,
@@ -191,14 +208,14 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool
                             b_row: 4 * LANES * lines,
                             b_next: 4 * LANES,
                             b_turn: 0,
-                            out: out.cast(),
+                            out,
                             out_row: 4 * stride,
-                            out_next: 4 * TILE,
-                            add: add || top > 0,
+                            out_next: next,
+                            start,
                         };
                         // SAFETY: tiles are `available`, and have the block's shape; `row` and its rows, `first` and its columns,
-                        // `top` and its pairs lie inside their matrices, whose extents `Right::multiply` compared; both operands
-                        // hold all pairs of their extents, in whole tiles, by construction.
+                        // `top` and its pairs lie inside their matrices, whose extents `View::multiply` compared, as it did that of a row
+                        // to begin with; both operands hold all pairs of their extents, in whole tiles, by construction.
                         unsafe {
                             if shape != current {
                                 shape.configure();
@@ -218,23 +235,24 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
 pub unsafe fn run(block: Block) {
-    let Block { shape, depth, a, a_row, b, b_row, b_next, out, out_row, out_next: next, add, .. } = block;
+    let Block { shape, depth, a, a_row, b, b_row, b_next, out, out_row, out_next: next, start, .. } = block;
     let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);
     let below = out.wrapping_add(TILE * out_row);
     let a_below = a.wrapping_add(TILE * a_row);
     // SAFETY: a tile is read or written with the rows and bytes of its shape only, which by the caller's word lie inside the
     // matrix; second tiles are left alone where they are empty.
     unsafe {
-        if add {
-            load!(0, out, out_row);
+        if let Some(Start { from, row, next }) = start {
+            let below = from.wrapping_add(TILE * row);
+            load!(0, from, row);
             if two_cols {
-                load!(1, out.add(next), out_row);
+                load!(1, from.add(next), row);
             }
             if two_rows {
-                load!(2, below, out_row);
+                load!(2, below, row);
             }
             if two_rows && two_cols {
-                load!(3, below.add(next), out_row);
+                load!(3, below.add(next), row);
             }
         } else {
             zero!(0);

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::amx::{Block, Shape, release, run};
+use super::amx::{Block, Shape, Start, release, run};
 use super::{LANES, Line, Pair, TILE, amx, pair};
 use crate::kernels::conv_lanes::{Images, Largest, Vector};
 
@@ -150,6 +150,7 @@ impl Rows<'_> {
         let last = first + (k - 1) * self.pitch + (pixels - 1) * channels + depth;
         assert!(last <= self.lines.len() && (pixels - 1) * stride + count <= out.len(), "a pixel outside its image");
         let shape = Shape::new(count, pixels * LANES);
+        let out: *mut u8 = out.as_mut_ptr().cast();
         let block = Block {
             shape,
             turns: k,
@@ -161,10 +162,10 @@ impl Rows<'_> {
             b_row: LINE,
             b_next: LINE * channels,
             b_turn: LINE * self.pitch,
-            out: out.as_mut_ptr().cast(),
+            out,
             out_row: LINE,
             out_next: LINE * stride,
-            add,
+            start: add.then_some(Start { from: out, row: LINE, next: LINE * stride }),
         };
         // SAFETY: tiles are available, as `Kernel::check` saw, and get the block's shape. The windows of both pixels lie inside the lines and
         // the channels inside `out` (checked above); the kernel has `count` rows of k * depth pairs from `channel` on.
@@ -292,6 +293,7 @@ impl Parts<'_> {
         let at = ((first + tap / k) * inputs + input) * self.wide + tap % k;
         let end = ((first + tap / k + rows - 1) * inputs + inputs - 1) * self.wide + tap % k + self.pixels;
         assert!(end <= self.planes.len(), "a tap outside its image");
+        let out: *mut u8 = sums[(tap * inputs + input) * outputs + output..].as_mut_ptr().cast();
         let block = Block {
             shape,
             turns: rows,
@@ -303,10 +305,10 @@ impl Parts<'_> {
             b_row: 4 * self.cols,
             b_next: 4 * TILE,
             b_turn: 4 * depth * self.cols,
-            out: sums[(tap * inputs + input) * outputs + output..].as_mut_ptr().cast(),
+            out,
             out_row: 4 * outputs,
             out_next: 4 * TILE,
-            add: true,
+            start: Some(Start { from: out, row: 4 * outputs, next: 4 * TILE }),
         };
         // SAFETY: tiles are available, as `KernelGradient::add` saw, and get the block's shape. Rows and channels lie inside the planes
         // (checked above), inside `turned`, which has whole tiles of outputs and `first + rows` rows of `depth` pairs, and inside the sums,

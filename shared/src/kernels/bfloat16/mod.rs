@@ -57,6 +57,24 @@ impl Parts {
     }
 }
 
+/// What the sums of a product begin with.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin<'a> {
+    /// Nothing.
+    Zero,
+    /// What the result's place holds.
+    Add,
+    /// In every row the same numbers.
+    Row(&'a [f32]),
+}
+
+impl Begin<'_> {
+    /// Nothing, or what the result's place holds.
+    pub fn adding(add: bool) -> Self {
+        if add { Begin::Add } else { Begin::Zero }
+    }
+}
+
 /// Two numbers that follow each other along the inner axis, in bfloat16: the first in the lower half.
 type Pair = u32;
 
@@ -157,9 +175,9 @@ impl Right {
     }
 
     /// See [`View::multiply`].
-    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
         let Self { rows, cols, pairs, .. } = *self;
-        View { lines: &self.lines, rows, cols, pairs }.multiply(lhs, out, stride, add);
+        View { lines: &self.lines, rows, cols, pairs }.multiply(lhs, out, stride, begin);
     }
 
     /// What is laid out, as numbers that mean nothing by themselves.
@@ -191,20 +209,26 @@ impl<'a> View<'a> {
         whole.then_some(Self { lines, rows, cols, pairs: parts.count() * pairs(rows) })
     }
 
-    /// `out = lhs * self`, or `out += …` with `add`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out`
-    /// is too short, or this is not [`available`].
-    pub fn multiply(self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+    /// `out = begin + lhs * self`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out` is too short, or this
+    /// is not [`available`].
+    pub fn multiply(self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
         assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
         assert_eq!(lhs.pairs.len(), lhs.rows * self.pairs, "one operand is split and the other is not");
         let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
         assert!(self.cols <= stride && fits, "result does not fit its slice");
+        if let Begin::Row(values) = begin {
+            assert_eq!(values.len(), self.cols, "a row to begin with has other columns than the result");
+        }
         #[cfg(target_arch = "x86_64")]
         if amx::available() {
-            return amx::multiply(self, lhs, out, stride, add);
+            return amx::multiply(self, lhs, out, stride, begin);
         }
         #[cfg(target_arch = "x86_64")]
         if avx512::available() {
-            return avx512::multiply(self, lhs, out, stride, add);
+            if let Begin::Row(values) = begin {
+                out.chunks_mut(stride).take(lhs.rows).for_each(|row| row[..values.len()].copy_from_slice(values));
+            }
+            return avx512::multiply(self, lhs, out, stride, !matches!(begin, Begin::Zero));
         }
         panic!("products in bfloat16 need a processor that has them");
     }
@@ -370,14 +394,20 @@ mod tests {
                 let (mut left, mut right, mut out) = (Left::default(), Right::default(), before.clone());
                 left.set(xs, parts);
                 right.set(ws, parts);
-                right.multiply(&left, &mut out, n + 3, add);
+                let row = numbers(n, 4);
+                let begin = if m % 2 == 0 { Begin::adding(add) } else { Begin::Row(&row) };
+                right.multiply(&left, &mut out, n + 3, begin);
                 for (at, found) in out.iter().enumerate() {
                     let (i, j) = (at / (n + 3), at % (n + 3));
                     if j >= n {
                         assert_eq!(*found, before[at], "beyond the result's columns");
                         continue;
                     }
-                    let start = if add { f64::from(before[at]) } else { 0.0 };
+                    let start = match begin {
+                        Begin::Zero => 0.0,
+                        Begin::Add => f64::from(before[at]),
+                        Begin::Row(row) => f64::from(row[j]),
+                    };
                     let sum: f64 = (0..k).map(|p| f64::from(xs.at(i, p)) * f64::from(ws.at(p, j))).sum();
                     let allowed = tolerance * (k as f64 + 1.0);
                     assert!(
