@@ -36,9 +36,14 @@ fn attend(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, heads: usiz
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn softmax(row: &mut [f32], scale: f32) {
     let top = max(row);
-    for x in row.iter_mut() {
-        *x = exp((*x - top) * scale);
-    }
+    let (chunks, rest) = row.as_chunks_mut::<16>();
+    let exps = |chunk: &mut [f32; 16]| chunk.iter_mut().for_each(|x| *x = exp((*x - top) * scale));
+    chunks.iter_mut().for_each(exps);
+    // As wide as the others, so that it vectorises too.
+    let mut last = [top; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    exps(&mut last);
+    rest.copy_from_slice(&last[..rest.len()]);
     let inverse = 1.0 / sum(row, |x| x);
     for x in row {
         *x *= inverse;

@@ -120,7 +120,8 @@ pub unsafe fn release() {
 }
 
 /// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on, and so
-/// on for each of `turns`. Steps from row to row, from the first tile's columns to the second's, and from turn to turn in bytes.
+/// on for each of `turns`. Steps in bytes: from row to row, from the first tile's rows or columns to the second's, along the pairs of
+/// the left operand from tile to tile, and from turn to turn.
 #[derive(Clone, Copy)]
 pub struct Block {
     pub shape: Shape,
@@ -129,6 +130,8 @@ pub struct Block {
     pub depth: usize,
     pub a: *const u8,
     pub a_row: usize,
+    pub a_next: usize,
+    pub a_step: usize,
     pub a_turn: usize,
     pub b: *const u8,
     pub b_row: usize,
@@ -187,7 +190,7 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Be
                     for row in (upper..lower).step_by(2 * TILE) {
                         let shape = Shape::new(lower - row, rhs.cols.min(panel_first + PANEL) - first);
                         let b = panel[top * lines + (first - panel_first) / LANES..].as_ptr();
-                        let a = lhs.pairs[row * lhs.row + top..].as_ptr();
+                        let a = lhs.pairs[row * pairs + top * TILE..].as_ptr();
                         let out: *mut u8 = out[row * stride + first..].as_mut_ptr().cast();
                         let next = 4 * TILE;
                         let start = match begin {
@@ -202,7 +205,9 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Be
                             turns: 1,
                             depth,
                             a: a.cast(),
-                            a_row: 4 * lhs.row,
+                            a_row: 4 * TILE,
+                            a_next: 4 * TILE * pairs,
+                            a_step: 4 * TILE * TILE,
                             a_turn: 0,
                             b: b.cast(),
                             b_row: 4 * LANES * lines,
@@ -235,10 +240,10 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Be
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
 pub unsafe fn run(block: Block) {
-    let Block { shape, depth, a, a_row, b, b_row, b_next, out, out_row, out_next: next, start, .. } = block;
+    let Block { shape, depth, a, a_row, a_next, a_step, b, b_row, b_next, out, out_row, out_next: next, start, .. } = block;
     let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);
     let below = out.wrapping_add(TILE * out_row);
-    let a_below = a.wrapping_add(TILE * a_row);
+    let a_below = a.wrapping_add(a_next);
     // SAFETY: a tile is read or written with the rows and bytes of its shape only, which by the caller's word lie inside the
     // matrix; second tiles are left alone where they are empty.
     unsafe {
@@ -269,7 +274,18 @@ pub unsafe fn run(block: Block) {
         for turn in 0..block.turns {
             let (a_turn, b_turn) = (turn * block.a_turn, turn * block.b_turn);
             for step in 0..depth / TILE {
-                let (a_step, b_step) = (a_turn + step * 4 * TILE, b_turn + step * TILE * b_row);
+                let (a_step, b_step) = (a_turn + step * a_step, b_turn + step * TILE * b_row);
+                if two_rows && two_cols {
+                    load!(6, b.add(b_step), b_row);
+                    load!(4, a.add(a_step), a_row);
+                    load!(7, b.add(b_step + b_next), b_row);
+                    load!(5, a_below.add(a_step), a_row);
+                    dot!(0, 4, 6);
+                    dot!(1, 4, 7);
+                    dot!(2, 5, 6);
+                    dot!(3, 5, 7);
+                    continue;
+                }
                 load!(6, b.add(b_step), b_row);
                 load!(4, a.add(a_step), a_row);
                 dot!(0, 4, 6);
@@ -280,9 +296,6 @@ pub unsafe fn run(block: Block) {
                 if two_rows {
                     load!(5, a_below.add(a_step), a_row);
                     dot!(2, 5, 6);
-                }
-                if two_rows && two_cols {
-                    dot!(3, 5, 7);
                 }
             }
         }

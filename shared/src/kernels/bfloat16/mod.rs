@@ -94,7 +94,8 @@ pub struct Right {
     pairs: usize,
 }
 
-/// A left operand [m, k]: the pair of columns 2j and 2j + 1 in row i lies at `i * row + j * col`.
+/// A left operand [m, k]. With tiles, 16 rows by 16 pairs of columns lie together, a tile's row after the other, and along the columns
+/// tile after tile. Without, the pair of columns 2j and 2j + 1 in row i lies at `i * row + j * col`.
 #[derive(Clone, Debug, Default)]
 pub struct Left {
     pairs: Vec<Pair>,
@@ -213,7 +214,8 @@ impl<'a> View<'a> {
     /// is not [`available`].
     pub fn multiply(self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
         assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
-        assert_eq!(lhs.pairs.len(), lhs.rows * self.pairs, "one operand is split and the other is not");
+        let rows = if tiled() { lhs.rows.next_multiple_of(TILE) } else { lhs.rows };
+        assert_eq!(lhs.pairs.len(), rows * self.pairs, "one operand is split and the other is not");
         let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
         assert!(self.cols <= stride && fits, "result does not fit its slice");
         if let Begin::Row(values) = begin {
@@ -252,64 +254,73 @@ impl Left {
         let part = pairs(self.cols);
         let pairs = parts.count() * part;
         self.pairs.clear();
-        self.pairs.resize(self.rows * pairs, 0);
+        self.pairs.resize(self.rows.next_multiple_of(if tiled() { TILE } else { 1 }) * pairs, 0);
         (self.row, self.col) = (pairs, 1);
         if self.pairs.is_empty() {
             return;
         }
-        if col_stride == 1 {
-            for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
-                let values = &values[row * row_stride..][..self.cols];
-                neighbours(values, &mut out[..part]);
-                if parts == Parts::Split {
-                    neighbours_low(values, &mut out[2 * part..]);
+        // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
+        assert!(col_stride == 1 || row_stride == 1, "an operand has rows or columns that lie next to each other");
+        match (tiled(), col_stride) {
+            (true, _) => self.set_tiles(matrix, part, parts),
+            (false, 1) => {
+                for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
+                    neighbours(&values[row * row_stride..][..self.cols], out, false);
                 }
             }
-        } else {
-            // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
-            assert_eq!(row_stride, 1, "an operand has rows or columns that lie next to each other");
-            self.set_turned(values, col_stride, parts);
-        }
-        if parts == Parts::Split {
-            self.pairs.chunks_exact_mut(pairs).for_each(|row| row.copy_within(..part, part));
+            (false, _) => {
+                (self.row, self.col) = (1, self.rows);
+                let zeros = vec![0.0; self.rows];
+                let column = |j: usize| if j < self.cols { &values[j * col_stride..][..self.rows] } else { &zeros };
+                for (j, out) in self.pairs.chunks_exact_mut(self.rows).enumerate() {
+                    interleave(column(2 * j), column(2 * j + 1), out);
+                }
+            }
         }
     }
 
-    fn set_turned(&mut self, values: &[f32], col_stride: usize, parts: Parts) {
+    fn set_tiles(&mut self, matrix: Matrix, part: usize, parts: Parts) {
         let (rows, cols) = (self.rows, self.cols);
-        let zeros = vec![0.0; rows];
-        let column = |j: usize| if j < cols { &values[j * col_stride..][..rows] } else { &zeros };
-        if !tiled() {
-            (self.row, self.col) = (1, rows);
-            for (j, out) in self.pairs.chunks_exact_mut(rows).enumerate() {
-                interleave(column(2 * j), column(2 * j + 1), out);
-            }
-            return;
-        }
-        for first_row in (0..rows).step_by(TILE) {
+        let (values, row_stride, col_stride) = matrix.parts();
+        for (i, out) in self.pairs.chunks_exact_mut(self.row * TILE).enumerate() {
+            let first_row = i * TILE;
             let count = TILE.min(rows - first_row);
-            let out = &mut self.pairs[first_row * self.row..][..count * self.row];
-            for first in (0..pairs(cols)).step_by(TILE) {
-                let column = |j: usize| &column(j)[first_row..][..count];
-                turn(first, column, &mut out[first..], self.row, false);
-                if parts == Parts::Split {
-                    turn(first, column, &mut out[2 * pairs(cols) + first..], self.row, true);
+            let tiles = |out: &mut [Pair], low: bool| {
+                for (j, out) in out.as_chunks_mut::<{ TILE * TILE }>().0.iter_mut().enumerate() {
+                    let first = 2 * j * TILE;
+                    let width = (2 * TILE).min(cols.saturating_sub(first));
+                    if col_stride == 1 {
+                        for (row, out) in out.as_chunks_mut::<TILE>().0.iter_mut().take(count).enumerate() {
+                            neighbours(&values[(first_row + row) * row_stride + first..][..width], out, low);
+                        }
+                    } else {
+                        turn(|c| &values[(first + c) * col_stride + first_row..][..count], width, out, low);
+                    }
                 }
+            };
+            tiles(&mut out[..part * TILE], false);
+            if parts == Parts::Split {
+                tiles(&mut out[2 * part * TILE..], true);
+                out.copy_within(..part * TILE, part * TILE);
             }
         }
     }
 }
 
-/// Rows of a tile's pairs from pairs `first` and following of columns, into rows of `out` that are `stride` apart.
-fn turn<'a>(first: usize, column: impl Fn(usize) -> &'a [f32], out: &mut [Pair], stride: usize, low: bool) {
-    let mut tile = [[0; TILE]; TILE];
-    for (j, pairs) in tile.iter_mut().enumerate() {
-        let (upper, lower) = (column(2 * (first + j)), column(2 * (first + j) + 1));
-        let each = |(out, (a, b)): (&mut Pair, (&f32, &f32))| *out = if low { pair(rest(*a), rest(*b)) } else { pair(*a, *b) };
-        pairs.iter_mut().zip(upper.iter().zip(lower)).for_each(each);
-    }
-    for (i, out) in out.chunks_mut(stride).enumerate() {
-        (0..TILE).for_each(|j| out[j] = tile[j][i]);
+/// A tile of pairs of `width` columns, which hold its rows.
+#[inline(always)]
+fn turn<'a>(column: impl Fn(usize) -> &'a [f32], width: usize, out: &mut [Pair; TILE * TILE], low: bool) {
+    for j in 0..width.div_ceil(2) {
+        let upper = column(2 * j);
+        let mut pairs = [0; TILE];
+        let rest_of = |x: f32| if low { rest(x) } else { x };
+        if 2 * j + 1 < width {
+            let both = upper.iter().zip(column(2 * j + 1));
+            pairs.iter_mut().zip(both).for_each(|(out, (a, b))| *out = pair(rest_of(*a), rest_of(*b)));
+        } else {
+            pairs.iter_mut().zip(upper).for_each(|(out, a)| *out = pair(rest_of(*a), 0.0));
+        }
+        (0..TILE).for_each(|i| out[i * TILE + j] = pairs[i]);
     }
 }
 
@@ -318,23 +329,17 @@ fn interleave(upper: &[f32], lower: &[f32], out: &mut [Pair]) {
     out.iter_mut().zip(upper.iter().zip(lower)).for_each(|(out, (a, b))| *out = pair(*a, *b));
 }
 
-/// Pairs of numbers that lie next to each other.
+/// Pairs of numbers that lie next to each other, rounded, or with `low` of what rounding takes away.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn neighbours(values: &[f32], out: &mut [Pair]) {
-    let (pairs, rest) = values.as_chunks::<2>();
-    out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(*a, *b));
-    if let [last] = rest {
-        out[pairs.len()] = pair(*last, 0.0);
-    }
-}
-
-/// Pairs of what rounding takes away.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn neighbours_low(values: &[f32], out: &mut [Pair]) {
+fn neighbours(values: &[f32], out: &mut [Pair], low: bool) {
     let (pairs, last) = values.as_chunks::<2>();
-    out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(rest(*a), rest(*b)));
+    if low {
+        out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(rest(*a), rest(*b)));
+    } else {
+        out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(*a, *b));
+    }
     if let [last] = last {
-        out[pairs.len()] = pair(rest(*last), 0.0);
+        out[pairs.len()] = pair(if low { rest(*last) } else { *last }, 0.0);
     }
 }
 
