@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use learner::vit::{Hints, fetch, load};
 use safetensors::SafeTensors;
+use shared::kernels::Precision;
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
 use shared::vit::{self, Images, PREFIX, Tree, Vit, VitSpec};
 

@@ -71,7 +71,9 @@ impl Config {
         let activations = &self.agent.compute_dtype;
         for (key, value) in [("run.learner_precision", learner), ("actor.precision", &self.actor.precision)] {
             p.need(activations == "float32" || value == "float32", || {
-                format!("`{key}` is `{value}`, must be float32 with `agent.compute_dtype` {activations}, which rounds more")
+                format!(
+                    "`{key}` is `{value}`, must be float32 with `agent.compute_dtype` {activations}, which rounds more"
+                )
             });
         }
     }

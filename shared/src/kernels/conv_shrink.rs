@@ -4,9 +4,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::conv_lanes::{
-    Images, LANES, Largest, Vector, norm_silu, norm_silu_backward, suits, turned, unpool,
-};
+use super::conv_lanes::{Images, LANES, Largest, Vector, norm_silu, norm_silu_backward, suits, turned, unpool};
 use super::conv_products::{Kernel, KernelGradient};
 use super::linear::sum_of;
 use super::precision::Precision;
@@ -164,7 +162,11 @@ impl Layer {
 
     fn sums(&self) -> Sums {
         let zeros = vec![Vector::ZERO; self.outputs];
-        Sums { kernel: KernelGradient::new([self.k, self.inputs, self.outputs], self.precision), bias: zeros.clone(), scale: zeros }
+        Sums {
+            kernel: KernelGradient::new([self.k, self.inputs, self.outputs], self.precision),
+            bias: zeros.clone(),
+            scale: zeros,
+        }
     }
 }
 

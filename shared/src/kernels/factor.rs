@@ -103,6 +103,24 @@ fn multiply(lhs: Matrix, rhs: &Right, parts: Parts, out: &mut [f32], stride: usi
     });
 }
 
+/// A right operand that is laid out for products in a precision, itself only.
+pub(crate) struct Operand(Right, Parts);
+
+impl Operand {
+    /// None if products in this precision take the matrix as it is.
+    pub fn new(matrix: Matrix, precision: Precision) -> Option<Self> {
+        let parts = precision.products()?;
+        let mut right = Right::default();
+        right.set(matrix, parts);
+        Some(Self(right, parts))
+    }
+
+    /// `out += lhs * self`; rows of `out` lie `stride` elements apart.
+    pub fn add_product(&self, lhs: Matrix, out: &mut [f32], stride: usize) {
+        multiply(lhs, &self.0, self.1, out, stride, true);
+    }
+}
+
 /// Rows that one thread takes at a time.
 const ROWS: usize = 512;
 

@@ -157,12 +157,7 @@ impl Taker<'_> {
 impl Vit {
     /// A trunk of these sizes, its weights taken below [`PREFIX`], and below [`PRODUCTS`] what [`products`] gave for this precision.
     /// Above one thread, rayon's pool is used.
-    pub fn new(
-        spec: &VitSpec,
-        source: &dyn Source,
-        threads: usize,
-        precision: Precision,
-    ) -> Result<Self, VitError> {
+    pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize, precision: Precision) -> Result<Self, VitError> {
         spec.validate()?;
         let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
         let learned = matches!(spec.positions, Positions::Learned { .. });

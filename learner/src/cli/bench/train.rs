@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
     let config = args.common.config()?;
     let mut agent = case.agent(&config, shared::device::open(&args.device)?)?;
-    let batch = batch(&config, case);
+    let batch = batch(&config, case, 1);
     let (wall, cpu) = time(2, args.steps, || {
         agent.train(&batch)?;
         first.get_or_insert_with(|| start.elapsed().as_secs_f64());
@@ -55,10 +55,10 @@ pub fn run(args: &Args) -> Result<(), RunError> {
 }
 
 /// A batch of noise, with an episode's border in it.
-fn batch(config: &AgentConfig, case: Case) -> Batch {
+pub(super) fn batch(config: &AgentConfig, case: Case, seed: u64) -> Batch {
     let (obs, act) = case.spaces();
     let (rows, steps) = (config.batch_size, config.sample_length());
-    let mut batch = noise(&[rows, steps], [&obs, &act], &mut Seeded::new(1));
+    let mut batch = noise(&[rows, steps], [&obs, &act], &mut Seeded::new(seed));
     let first = (0..rows * steps).map(|i| (i % 199 == 150) as u8);
     batch.insert("is_first".into(), Array::u8(&[rows, steps], &first.collect::<Vec<_>>()));
     let rssm = &config.dynamics.rssm;

@@ -240,7 +240,8 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Be
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
 pub unsafe fn run(block: Block) {
-    let Block { shape, depth, a, a_row, a_next, a_step, b, b_row, b_next, out, out_row, out_next: next, start, .. } = block;
+    let Block { shape, depth, a, a_row, a_next, a_step, b, b_row, b_next, out, out_row, out_next: next, start, .. } =
+        block;
     let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);
     let below = out.wrapping_add(TILE * out_row);
     let a_below = a.wrapping_add(a_next);
