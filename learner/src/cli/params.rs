@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::eval::Snapshot;
 use crate::RunError;
-use crate::process::check_frozen;
+use crate::proof::check_frozen;
 
 /// List a run's parameters, or verify the frozen ones.
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,8 @@ use super::error::Problem;
 
 /// Most axes of a tensor, as in PyTorch and NumPy.
 pub(super) const AXES: usize = 64;
+/// Longest name of a tensor, in bytes.
+pub(super) const NAME: usize = 512;
 
 /// An element type that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

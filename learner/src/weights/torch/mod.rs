@@ -7,15 +7,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::error::Problem;
-use super::tensor::{Element, Layout, Place, Tensor, fits};
+use super::tensor::{Element, Layout, NAME, Place, Tensor, fits};
 use crate::pickle::{Storage, Value, View};
 
 /// Most dicts inside each other that are looked into.
 const DEPTH: usize = 16;
 /// Most entries of dicts that are looked at; the same dict may be in many places.
-const ENTRIES: usize = 1 << 18;
-/// Longest name, in bytes.
-const NAME: usize = 512;
+const ENTRIES: usize = 1 << 16;
 
 /// Finds the bytes of storages.
 trait Storages {
