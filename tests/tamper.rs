@@ -7,9 +7,10 @@ use std::path::Path;
 
 use learner::checkpoint::Cut;
 use learner::vit::{Record, Stored};
+use rustix::process::Signal;
 use shared::snapshot::format::{HEADER, MAGIC};
 
-use crate::support::{Run, checkpoint, lucid, small_vit, through};
+use crate::support::{Run, checkpoint, flat, kill, lucid, small_vit, through};
 
 /// As in the file: `encoder.layer.1.mlp.fc2.bias`.
 const TENSOR: &str = "enc/vit/blocks/1/mlp/fc2/bias";
@@ -26,7 +27,7 @@ fn start(folder: &Path, args: &[String]) -> Run {
 /// The run ends by itself, names the tensor, and keeps the checkpoint that it had, from which it can go on.
 fn ends_naming(mut run: Run, tensor: &str, saved: &Cut) {
     assert!(!run.end().success());
-    let text: String = run.output().split_whitespace().collect();
+    let text = flat(&run.output());
     assert!(text.contains("frozenparametersarenotwhattheywere") && text.contains(tensor), "{}", run.output());
     let kept = checkpoint(&run.dir);
     assert!(kept.counters.updates >= saved.counters.updates && kept.frozen == saved.frozen);
@@ -49,7 +50,8 @@ fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
 /// Change the lowest bit of the first number of `part` in the region of a learner's ViT, which all processes share.
 fn alter_region(learner: u32, part: &[u8]) {
     let descriptors = fs::read_dir(format!("/proc/{learner}/fd")).unwrap().flatten();
-    let shared = descriptors.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("memfd")));
+    let shared =
+        descriptors.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("memfd")));
     let mut altered = 0;
     for fd in shared {
         let Ok(file) = OpenOptions::new().read(true).write(true).open(fd.path()) else { continue };
@@ -87,12 +89,21 @@ fn alter_memory(process: u32, part: &[u8]) {
 }
 
 #[test]
-fn in_the_shared_region_it_ends_the_run_at_the_next_checkpoint() {
+fn in_the_shared_region_it_is_named_by_verify_and_ends_the_run_at_the_next_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let weights = small_vit(dir.path());
     let run = start(&dir.path().join("run"), &through(weights.to_str().unwrap()));
     let saved = run.wait_for_checkpoint();
-    alter_region(run.learner().unwrap(), &values(&weights, "encoder.layer.1.mlp.fc2.bias"));
+    let verify = || lucid(&["params", "verify", run.dir.to_str().unwrap()]);
+    let learner = run.learner().unwrap();
+    let (ok, text) = verify();
+    assert!(ok && text.contains(&format!("in the memory that process {learner} shares is as it was")), "{text}");
+    // Held, so that it makes no checkpoint before it is looked at from outside.
+    kill(learner, Signal::STOP);
+    alter_region(learner, &values(&weights, "encoder.layer.1.mlp.fc2.bias"));
+    let (ok, text) = verify();
+    assert!(!ok && flat(&text).contains(TENSOR), "{text}");
+    kill(learner, Signal::CONT);
     ends_naming(run, TENSOR, &saved);
 }
 
@@ -127,8 +138,7 @@ fn file_is_named(run: &Path, weights: &Path, variables: &[(&str, &Path)]) {
     let output = verify.args(["params", "verify"]).arg(run).envs(variables.iter().copied()).output().unwrap();
     assert!(!output.status.success());
     for text in [again.output(), String::from_utf8_lossy(&output.stderr).into_owned()] {
-        let flat: String = text.chars().filter(|c| !c.is_whitespace() && *c != '│').collect();
-        assert!(flat.contains("arenotwhattheywere:`enc/vit/"), "{text}");
+        assert!(flat(&text).contains("arenotwhattheywere:`enc/vit/"), "{text}");
     }
     assert_eq!(checkpoint(run).counters, before);
 }
@@ -188,14 +198,14 @@ fn inside_a_checkpoint_it_is_refused_and_named_even_if_checksums_are_made_to_fit
     fs::write(&file, &bytes).unwrap();
     let verify = || lucid(&["params", "verify", folder.to_str().unwrap()]);
     let (ok, text) = verify();
-    assert!(!ok && text.contains("agent.safetensors"), "{text}");
+    assert!(!ok && flat(&text).contains("agent.safetensors"), "{text}");
 
     let complete = newest.join("complete.json");
     let mut digests: BTreeMap<String, String> = serde_json::from_slice(&fs::read(&complete).unwrap()).unwrap();
     digests.insert("agent.safetensors".into(), blake3::hash(&bytes).to_hex().to_string());
     fs::write(&complete, serde_json::to_vec(&digests).unwrap()).unwrap();
     let (ok, text) = verify();
-    assert!(!ok && text.contains(key.strip_prefix("params/").unwrap()), "{text}");
+    assert!(!ok && flat(&text).contains(key.strip_prefix("params/").unwrap()), "{text}");
     let (ok, text) = lucid(&["train", "--run", folder.to_str().unwrap(), "--steps", "400"]);
-    assert!(!ok && text.contains(key.strip_prefix("params/").unwrap()), "{text}");
+    assert!(!ok && flat(&text).contains(key.strip_prefix("params/").unwrap()), "{text}");
 }

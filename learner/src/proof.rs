@@ -2,8 +2,10 @@
 //! loaded.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use shared::params::{FrozenRecord, FrozenReport};
+use shared::params::{FrozenReport, Params};
+use shared::snapshot::format::SnapshotView;
 use shared::vit::PREFIX;
 
 use crate::RunError;
@@ -39,8 +41,14 @@ pub fn check_trunk(trunk: &Trunk) -> Result<(), RunError> {
 
 /// A trunk's parameters must be the recorded ones.
 pub fn check_trunk_against(trunk: &Trunk, frozen: &Frozen) -> Result<(), RunError> {
-    let record: [FrozenRecord; 1] = [frozen.record(PREFIX)];
-    refuse(trunk.params().verify_against(&record)?)
+    refuse(trunk.params().verify_against(&[frozen.record(PREFIX)])?)
+}
+
+/// The frozen encoder in a region must be the recorded one.
+pub fn check_region(region: Vec<u8>, frozen: &Frozen) -> Result<(), RunError> {
+    let view = SnapshotView::open_altered(Arc::new(region))?;
+    let params = Params::read_only(&[(PREFIX, &view)])?;
+    refuse(params.verify_against(&[frozen.record(PREFIX)])?)
 }
 
 /// The first subtree that is not as recorded is an error.

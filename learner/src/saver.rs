@@ -10,8 +10,8 @@ use crate::RunError;
 use crate::agent::Agent;
 use crate::batches::Batches;
 use crate::checkpoint::{Checkpoints, Cut, Frozen};
-use crate::replay::{Manifest, PendingSave};
 use crate::proof::{check_agent, check_trunk};
+use crate::replay::{Manifest, PendingSave};
 use crate::run::Run;
 
 /// A cut whose replay files are not written yet.

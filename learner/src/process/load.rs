@@ -262,7 +262,8 @@ mod tests {
         check_acting(&config, &spaces, &agent.policy_params().unwrap()).unwrap();
         for lacking in POLICY {
             let subset: Vec<&str> = POLICY.into_iter().filter(|prefix| *prefix != lacking).collect();
-            let error = check_acting(&config, &spaces, &agent.params().subset(&subset).unwrap()).unwrap_err().to_string();
+            let error =
+                check_acting(&config, &spaces, &agent.params().subset(&subset).unwrap()).unwrap_err().to_string();
             assert!(error.contains(&format!("add `{lacking}` to the snapshot's subset")), "{error}");
         }
     }

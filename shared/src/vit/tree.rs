@@ -30,7 +30,9 @@ pub fn check(tree: &Tree, spec: &VitSpec, file: &str) -> Result<(), VitError> {
             return Err(VitError::Shape { file: file.into(), name, found: found.clone(), wanted: shape.clone() });
         }
         if !values.iter().all(|x| x.is_finite()) {
-            return Err(VitError::Spec(format!("{file}: `{name}` has a value that is not finite; fetch or save it again")));
+            return Err(VitError::Spec(format!(
+                "{file}: `{name}` has a value that is not finite; fetch or save it again"
+            )));
         }
     }
     let known: BTreeSet<&str> = wanted.iter().map(|(path, ..)| path.as_str()).collect();

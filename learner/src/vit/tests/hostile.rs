@@ -41,9 +41,12 @@ fn vit_load_refuses_tensors_without_elements_however_many_rows_they_have() {
 #[test]
 fn vit_load_refuses_more_blocks_than_any_trunk_has() {
     let deep = |tree: &mut Tree| {
-        let block: Tree = tree.iter().filter(|(name, _)| name.contains("layer.0.")).map(|(n, a)| (n.clone(), a.clone())).collect();
+        let block: Tree =
+            tree.iter().filter(|(name, _)| name.contains("layer.0.")).map(|(n, a)| (n.clone(), a.clone())).collect();
         for i in 0..300 {
-            tree.extend(block.iter().map(|(name, array)| (name.replace("layer.0.", &format!("layer.{i}.")), array.clone())));
+            tree.extend(
+                block.iter().map(|(name, array)| (name.replace("layer.0.", &format!("layer.{i}.")), array.clone())),
+            );
         }
     };
     let error = refused(deep, r#"{"num_attention_heads": 2}"#);

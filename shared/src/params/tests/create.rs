@@ -67,7 +67,8 @@ fn put_is_all_or_nothing_and_overwrites_nothing() {
 fn a_whole_vit_goes_in_by_put_and_comes_out_by_find_as_it_was() {
     let spec = VitSpec::dinov2_small();
     assert_eq!((spec.width, spec.heads, spec.depth), (384, 6, 12));
-    let vit: Tree = vit::random(&spec, 0).into_iter().map(|(k, (shape, values))| (k, Array::f32(&shape, &values))).collect();
+    let vit: Tree =
+        vit::random(&spec, 0).into_iter().map(|(k, (shape, values))| (k, Array::f32(&shape, &values))).collect();
     let params = Params::<Create>::new(0);
     params.put(vit.clone(), "enc/vit").unwrap();
     assert!(params.find("enc/vit").unwrap() == vit);
