@@ -138,6 +138,25 @@ fn vit_weights_that_repeat_themselves_are_refused() {
     assert!(error.contains("too many"), "{error}");
 }
 
+/// The same for nodes of ONNX, each of which gives a tensor another name.
+#[test]
+fn vit_weights_of_onnx_that_have_too_many_names_are_refused() {
+    let field = |number: u8, bytes: &[u8]| {
+        let length = bytes.len() as u32;
+        let length = [length, length >> 7, length >> 14, length >> 21].map(|part| (part & 0x7f | 0x80) as u8);
+        [&[number << 3 | 2][..], &length[..3], &[length[3] & 0x7f], bytes].concat()
+    };
+    let tensor = [b"\x10\x01".to_vec(), field(8, b"onnx::a"), field(9, &[0; 4])].concat();
+    let node = |i: usize| field(1, &[field(1, b"onnx::a"), field(3, format!("a/{i}").as_bytes())].concat());
+    let model = |nodes: usize| {
+        let graph = [field(5, &tensor), (0..nodes).flat_map(node).collect()].concat();
+        WeightsFile::from_bytes([b"\x08\x08".to_vec(), field(7, &graph)].concat())
+    };
+    assert_eq!(model(3).unwrap().names().collect::<Vec<_>>(), ["a.0", "a.1", "a.2"]);
+    let error = model(70_000).unwrap_err().to_string();
+    assert!(error.contains("more than 65536"), "{error}");
+}
+
 /// Names of any length would be compared with others, and shown.
 #[test]
 fn vit_weights_with_endless_names_are_refused_in_few_words() {
