@@ -112,11 +112,12 @@ impl Invited {
         let next = || launcher.receiver.recv_timeout(PATIENCE).unwrap().message;
         while !matches!(next(), Notice::Ready(_)) {}
         launcher.sender.send(&Order::Invite { actor: 0 }).unwrap();
-        loop {
-            if let Notice::Invitation { door, generation, .. } = next() {
-                return Self { learner, launcher, door, generation, _dir: dir };
-            }
-        }
+        let invitation = |notice| match notice {
+            Notice::Invitation { door, generation, .. } => Some((door, generation)),
+            _ => None,
+        };
+        let (door, generation) = std::iter::repeat_with(next).find_map(invitation).unwrap();
+        Self { learner, launcher, door, generation, _dir: dir }
     }
 
     fn next(&self) -> Notice {

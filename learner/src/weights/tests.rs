@@ -125,14 +125,14 @@ fn vit_weights_with_hostile_headers_are_refused() {
 fn vit_weights_that_repeat_themselves_are_refused() {
     // A dict of 300 keys in 300 places: 90,000 tensors of one.
     let key = |i: usize| [b"X\x04\0\0\0".to_vec(), format!("{i:04}").into_bytes()].concat();
-    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00\
+    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000\
         X\x03\0\0\0cpuK\x01tQK\0))\x89}tRq\x01";
     let inner: Vec<u8> = (0..300).flat_map(|i| [key(i), b"h\x01".to_vec()].concat()).collect();
     let outer: Vec<u8> = (0..300).flat_map(|i| [key(i), b"h\x02".to_vec()].concat()).collect();
     let object =
         [b"\x80\x02}(X\x01\0\0\0t", &tensor[..], b"X\x01\0\0\0i}q\x02(", &inner, b"uX\x01\0\0\0o}(", &outer, b"uu."];
     let begin = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
-    let keys = b"\x80\x02]X\x01\0\0\00a.";
+    let keys = b"\x80\x02]X\x01\0\0\x000a.";
     let bytes = [&begin[..], &object.concat(), keys, &1u64.to_le_bytes(), &1f32.to_le_bytes()].concat();
     let error = WeightsFile::from_bytes(bytes).unwrap_err().to_string();
     assert!(error.contains("too many"), "{error}");
