@@ -6,4 +6,5 @@ mod failures;
 mod official;
 mod processes;
 mod support;
+mod tamper;
 mod train;

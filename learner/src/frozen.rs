@@ -16,7 +16,8 @@ use shared::wire::Bulk;
 use crate::RunError;
 use crate::checkpoint::Frozen;
 use crate::error::io;
-use crate::vit::{Hints, Loaded, Located, fetch, load, verify};
+use crate::proof::check_trunk_against;
+use crate::vit::{FetchError, Hints, Loaded, Located, fetch, load, verify};
 
 /// File in the run folder with the trunk's sizes.
 const SIZES: &str = "vit.json";
@@ -34,14 +35,15 @@ pub struct Trunk {
 
 impl Trunk {
     /// As the config says: from its file, untrained, or only its sizes. None if images go to the convolutional encoder.
-    /// The sizes must be those that the run was made with.
-    pub fn load(config: &Config, run: &Path) -> Result<Option<Self>, RunError> {
+    /// The sizes must be those that the run was made with. What a checkpoint `recorded` serves to name the tensors that have changed
+    /// in a damaged file.
+    pub fn load(config: &Config, run: &Path, recorded: Option<&Frozen>) -> Result<Option<Self>, RunError> {
         if config.vit.weights.is_empty() {
             return Ok(None);
         }
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
-                let loaded = read(&config.vit.weights, &Hints::of(&config.vit)?)?;
+                let loaded = read(&config.vit.weights, &Hints::of(&config.vit)?, recorded)?;
                 if let Some(spec) = remembered(run)? {
                     check(&loaded.tensors, &spec, &loaded.source)?;
                 }
@@ -58,13 +60,18 @@ impl Trunk {
 
     /// Of what `vit.weights` takes, in float32.
     pub fn of_weights(weights: &str, hints: &Hints) -> Result<Self, RunError> {
-        let loaded = read(weights, hints)?;
+        let loaded = read(weights, hints, None)?;
         Self::from_tree(loaded.tensors, loaded.spec, loaded.source, Precision::Float32)
     }
 
     /// The trunk itself, in float32.
     pub fn vit(&self, threads: usize) -> Result<Vit, RunError> {
         Ok(Vit::new(&self.spec, &self.params, threads, Precision::Float32)?)
+    }
+
+    /// Its parameters, below [`PREFIX`].
+    pub fn params(&self) -> &Params<ReadOnly> {
+        &self.params
     }
 
     /// Keep the sizes in the run folder, once.
@@ -95,7 +102,7 @@ impl Trunk {
         let region = IpcSharedMemory::from_bytes(&encode(&header, &weights)?);
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
         let params = Params::read_only(&[("", &view)])?;
-        let record = Frozen { digest: params.digest(PREFIX)?, source };
+        let record = Frozen { source, ..params.record(PREFIX)?.into() };
         Ok(Self { spec, region: Some(region), record: Some(record), params })
     }
 
@@ -110,7 +117,7 @@ fn sizes(config: &VitConfig) -> Result<VitSpec, RunError> {
     if config.weights == "dinov2-small" {
         return Ok(VitSpec::dinov2_small());
     }
-    Ok(read(&config.weights, &Hints::of(config)?)?.spec)
+    Ok(read(&config.weights, &Hints::of(config)?, None)?.spec)
 }
 
 /// The sizes that a run was made with, if it was made already.
@@ -125,13 +132,25 @@ fn remembered(run: &Path) -> Result<Option<VitSpec>, RunError> {
 
 /// The trunk that `vit.weights` names, with what it was fetched from as its source, if it was. Fetched weights must still be what was
 /// fetched.
-fn read(weights: &str, hints: &Hints) -> Result<Loaded, RunError> {
+fn read(weights: &str, hints: &Hints, recorded: Option<&Frozen>) -> Result<Loaded, RunError> {
     let path = match crate::vit::locate(weights)? {
         Located::Local(path) => return Ok(load(&path, hints)?),
         Located::Cached(path) => path,
         Located::Missing => fetch(weights, &mut |event| tracing::info!("{event:?}"))?,
     };
-    let origin = verify(&path)?.origin();
+    let origin = verify(&path).map_err(|damage| name_changed(damage, &path, hints, recorded))?.origin();
     let loaded = load(&path, hints)?;
     Ok(Loaded { source: format!("{origin}, in {}", path.display()), ..loaded })
+}
+
+/// The tensors that are not the recorded ones, if the damaged file still has such; else the damage itself.
+fn name_changed(damage: FetchError, path: &Path, hints: &Hints, recorded: Option<&Frozen>) -> RunError {
+    let loaded = recorded.and_then(|recorded| Some((recorded, load(path, hints).ok()?)));
+    let compared = loaded.map(|(recorded, Loaded { spec, tensors, source, .. })| {
+        Trunk::from_tree(tensors, spec, source).and_then(|trunk| check_trunk_against(&trunk, recorded))
+    });
+    match compared {
+        Some(Err(changed @ RunError::Frozen { .. })) => changed,
+        _ => damage.into(),
+    }
 }

@@ -11,13 +11,15 @@ use shared::config::Config;
 use shared::dreamer::Acting;
 use shared::experience::StreamId;
 use shared::params::Tree;
+use shared::vit::PREFIX;
 
 use crate::RunError;
 use crate::agent::Agent;
 use crate::checkpoint::{Checkpoints, Loaded};
 use crate::error::io;
 use crate::frozen::Trunk;
-use crate::process::{RunSpaces, check_frozen, origin};
+use crate::process::{RunSpaces, origin};
+use crate::proof::check_frozen;
 
 /// Environments that are stepped together.
 const ENVS: usize = 8;
@@ -62,7 +64,7 @@ impl Snapshot {
             help: "wait for the first one (checkpoint.every), or let the run end in order".into(),
         };
         let mut loaded = Checkpoints::new(run, config.checkpoint.keep).latest()?.ok_or_else(none)?;
-        let trunk = Trunk::load(&config, run)?;
+        let trunk = Trunk::load(&config, run, loaded.cut.frozen.get(PREFIX))?;
         let spaces = RunSpaces::of(&config, trunk.as_ref())?;
         let state = std::mem::take(&mut loaded.cut.agent);
         let agent = Agent::restore(&config.agent(), origin(&config, &spaces, Tree::new()), state)?;

@@ -1,25 +1,27 @@
 //! A run from its folder: config, spaces, frozen encoder, agent, replay, counters.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
 use actor::agent_spaces;
 use actor::env::make;
 use candle_core::Device;
 use shared::array::DType;
 use shared::config::{Config, VitConfig};
+use shared::dreamer::Acting;
 use shared::env::{Space, Spaces};
 use shared::metrics::{ModuleRow, StartReport, VitReport};
-use shared::params::{Tree, fingerprint};
-use shared::vit::{VitSpec, fixed_size, whole_patches};
+use shared::params::{Params, Tree, Weight, fingerprint};
+use shared::vit::{PREFIX, VitSpec, fixed_size, whole_patches};
 use shared::wire::Welcome;
 
 use super::Args;
 use crate::RunError;
 use crate::agent::{Agent, Origin};
 use crate::calibrate;
-use crate::checkpoint::{Checkpoints, Counters, Cut, Frozen};
+use crate::checkpoint::{self, Checkpoints, Counters, Cut};
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterState, Limits};
+use crate::proof::check_frozen;
 use crate::replay::{Forecast, Replay, Sampled};
 use crate::run::{Parts, Run};
 
@@ -64,13 +66,23 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     };
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    let trunk = Trunk::load(&config, &args.run)?;
+    let checkpoints = Checkpoints::new(&args.run, config.checkpoint.keep);
+    let resumed = checkpoints.latest()?;
+    let recorded = resumed.as_ref().and_then(|loaded| loaded.cut.frozen.get(PREFIX));
+    let trunk = Trunk::load(&config, &args.run, recorded)?;
     if let Some(trunk) = &trunk {
         trunk.remember(&args.run)?;
     }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
     let mut warnings = [config.agent.ignored(), config.replay.ignored()].concat();
-    let (agent, rest) = restore(args, &config, &spaces, trunk.as_ref(), threads, &mut warnings)?;
+    for path in checkpoints.set_incomplete_aside()? {
+        warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
+    }
+    let (agent, rest) = match resumed {
+        Some(loaded) => restore(args, &config, &spaces, trunk.as_ref(), (&checkpoints, loaded), &mut warnings)?,
+        None => create(&config, &spaces, trunk.as_ref(), threads, checkpoints.replay_dir())?,
+    };
+    check_acting(&config, &spaces, &agent.policy_params()?)?;
     let forecast = forecast(&config, &spaces);
     tracing::info!("{forecast}");
     if !forecast.fits() {
@@ -91,32 +103,38 @@ struct Rest {
     pending: Vec<Sampled>,
 }
 
+/// From the seed.
+fn create(
+    config: &Config,
+    spaces: &RunSpaces,
+    trunk: Option<&Trunk>,
+    threads: usize,
+    replay_dir: &Path,
+) -> Result<(Agent, Rest), RunError> {
+    let device = shared::device::open(&config.run.learner_device)?;
+    let statistics = match trunk {
+        Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
+        None => Tree::new(),
+    };
+    let agent = Agent::new(&config.agent(), Origin { device, ..origin(config, spaces, statistics) })?;
+    let (length, context) = (config.agent.sample_length(), config.agent.replay_context);
+    let replay = Replay::new(&config.replay, length, context, config.run.seed, replay_dir)?;
+    let rest = Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
+    Ok((agent, rest))
+}
+
+/// From a checkpoint.
 fn restore(
     args: &Args,
     config: &Config,
     spaces: &RunSpaces,
     trunk: Option<&Trunk>,
-    threads: usize,
+    (checkpoints, loaded): (&Checkpoints, checkpoint::Loaded),
     warnings: &mut Vec<String>,
 ) -> Result<(Agent, Rest), RunError> {
-    let checkpoints = Checkpoints::new(&args.run, config.checkpoint.keep);
-    for path in checkpoints.set_incomplete_aside()? {
-        warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
-    }
     let device = shared::device::open(&config.run.learner_device)?;
     let context = config.agent.replay_context;
     let length = config.agent.sample_length();
-    let Some(loaded) = checkpoints.latest()? else {
-        let statistics = match trunk {
-            Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
-            None => Tree::new(),
-        };
-        let agent = Agent::new(&config.agent(), Origin { device, ..origin(config, spaces, statistics) })?;
-        let replay = Replay::new(&config.replay, length, context, config.run.seed, checkpoints.replay_dir())?;
-        let rest =
-            Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
-        return Ok((agent, rest));
-    };
     warnings.extend(loaded.damaged.iter().map(|damage| format!("a newer checkpoint was passed over: {damage}")));
     let dir = checkpoints.replay_dir();
     let (replay, dropped) = Replay::load(&config.replay, length, context, dir, &loaded.cut.replay, args.damaged)?;
@@ -126,6 +144,11 @@ fn restore(
     let agent = Agent::restore(&config.agent(), Origin { device, ..origin(config, spaces, Tree::new()) }, agent)?;
     check_frozen(&agent, trunk, &frozen)?;
     Ok((agent, Rest { replay, counters, limiter, pending }))
+}
+
+/// Everything that acting reads must be among the parameters of a snapshot: here and not in an actor's first step.
+fn check_acting(config: &Config, spaces: &RunSpaces, snapshot: &[(String, Weight)]) -> Result<(), RunError> {
+    Ok(Acting::new(&config.agent(), &spaces.agent, &spaces.act, &Params::only(snapshot)).map(drop)?)
 }
 
 /// What an agent of this run is made from, on the CPU.
@@ -138,21 +161,6 @@ pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces, statistics: Tree) -
         freeze: &config.run.freeze,
         device: Device::Cpu,
     }
-}
-
-/// Frozen parameters must be those that the run was made with.
-pub fn check_frozen(agent: &Agent, trunk: Option<&Trunk>, recorded: &BTreeMap<String, Frozen>) -> Result<(), RunError> {
-    for (prefix, recorded) in recorded {
-        let found = match trunk.and_then(|t| t.record.as_ref()) {
-            Some(record) if prefix == shared::vit::PREFIX => record.digest.clone(),
-            _ => agent.params().digest(prefix)?,
-        };
-        if found != recorded.digest {
-            let (recorded, origin) = (recorded.digest.clone(), recorded.source.clone());
-            return Err(RunError::Frozen { prefix: prefix.clone(), recorded, found, origin });
-        }
-    }
-    Ok(())
 }
 
 fn limits(config: &Config) -> Limits {
@@ -238,4 +246,25 @@ fn input(config: &VitConfig, spec: &VitSpec, observed: &Spaces) -> Vec<String> {
         format!("sees `{key}`, {} x {}, {resized}: {rows} x {cols} patches of {side} pixels", frame.0, frame.1)
     };
     observed.iter().filter(|(_, space)| space.is_image()).map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::POLICY;
+
+    /// A module that acting reads and that the snapshot lacks: told before any actor starts.
+    #[test]
+    fn what_acting_reads_must_be_in_the_snapshot_before_actors_start() {
+        let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
+        let spaces = RunSpaces::of(&config, None).unwrap();
+        let agent = Agent::new(&config.agent(), origin(&config, &spaces, Tree::new())).unwrap();
+        check_acting(&config, &spaces, &agent.policy_params().unwrap()).unwrap();
+        for lacking in POLICY {
+            let subset: Vec<&str> = POLICY.into_iter().filter(|prefix| *prefix != lacking).collect();
+            let error =
+                check_acting(&config, &spaces, &agent.params().subset(&subset).unwrap()).unwrap_err().to_string();
+            assert!(error.contains(&format!("add `{lacking}` to the snapshot's subset")), "{error}");
+        }
+    }
 }
