@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use learner::vit::{Family, Hints, LoadError, Loaded, load};
 use safetensors::SafeTensors;
-use shared::config::VitConfig;
+use shared::config::{AdapterConfig, VitConfig};
 use shared::env::{Space, Spaces};
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
 use shared::vit::{self, Filter, Images, PREFIX, Pixels, Tree, Vit, VitError, VitSpec};
@@ -285,7 +285,23 @@ fn config(features: &str, pool: &str, grid: usize, decode: &str) -> VitConfig {
     let (weights, block) = ("w".into(), -1);
     let (features, pool, decode) = (features.into(), pool.into(), decode.into());
     let (family, prefix, heads, size) = ("auto".into(), String::new(), 0, [0, 0]);
-    VitConfig { weights, family, prefix, heads, size, features, block, pool, grid, reduce: 0, calibration: 0, decode }
+    let (queries, reduce, calibration, adapter) = (4, 0, 0, AdapterConfig::default());
+    VitConfig {
+        weights,
+        family,
+        prefix,
+        heads,
+        size,
+        features,
+        block,
+        pool,
+        grid,
+        queries,
+        reduce,
+        calibration,
+        adapter,
+        decode,
+    }
 }
 
 #[test]
