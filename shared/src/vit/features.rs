@@ -176,8 +176,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn recorded_features_are_as_near_as_promised(x in prop::collection::vec(-65504.0f32..=65504.0, 1..20), small in -10..0i32) {
-            let x: Vec<f32> = x.iter().enumerate().map(|(i, x)| if i % 2 == 0 { *x } else { x * 10f32.powi(small) }).collect();
+        fn recorded_features_are_as_near_as_promised(
+            x in prop::collection::vec(-65504.0f32..=65504.0, 1..20),
+            power in -12..=0i32,
+        ) {
+            let x: Vec<f32> = x.iter().map(|x| x * 10f32.powi(power)).collect();
             for (x, rounded) in x.iter().zip(round_features(&x).unwrap()) {
                 let error = (f64::from(*x) - f64::from(rounded.to_f32())).abs();
                 prop_assert!(error <= (f64::from(x.abs()) * 2f64.powi(-11)).max(2f64.powi(-25)), "{x} {rounded}");
@@ -185,7 +188,11 @@ mod tests {
         }
 
         #[test]
-        fn standardising_scales_the_error_by_the_deviation(x in prop::collection::vec(-100.0f32..100.0, 6), mean in -50.0f32..50.0, deviation in 0.01f32..10.0) {
+        fn standardising_scales_the_error_by_the_deviation(
+            x in prop::collection::vec(-100.0f32..100.0, 6),
+            mean in -50.0f32..50.0,
+            deviation in 0.01f32..10.0,
+        ) {
             let params = Params::<Create>::new(0);
             let statistics = [("mean", Array::f32(&[6], &[mean; 6])), ("scale", Array::f32(&[6], &[1.0 / deviation; 6]))];
             params.put(statistics.map(|(key, array)| (key.to_string(), array)).into(), "seen").unwrap();
@@ -195,8 +202,8 @@ mod tests {
             let found = standardize.forward(&recorded, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (x, found) in x.iter().zip(found) {
                 let error = (f64::from(x - mean) / f64::from(deviation) - f64::from(found)).abs();
-                // Twice a float32's own rounding on top.
-                let promised = (x.abs() * 2f32.powi(-11)).max(2f32.powi(-25)) / deviation + found.abs() * 3e-7 + 150.0 / deviation * 1e-7;
+                // On top, what float32 adds to numbers up to 150 deviations.
+                let promised = ((x.abs() * 2f32.powi(-11)).max(2f32.powi(-25)) + 1e-4) / deviation;
                 prop_assert!(error <= f64::from(promised), "{x} {found} {error} {promised}");
             }
         }
