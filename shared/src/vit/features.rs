@@ -202,7 +202,7 @@ mod tests {
             let found = standardize.forward(&recorded, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (x, found) in x.iter().zip(found) {
                 let error = (f64::from(x - mean) / f64::from(deviation) - f64::from(found)).abs();
-                // On top, what float32 adds to numbers up to 150 deviations.
+                // On top, more than float32 adds to differences of up to 150.
                 let promised = ((x.abs() * 2f32.powi(-11)).max(2f32.powi(-25)) + 1e-4) / deviation;
                 prop_assert!(error <= f64::from(promised), "{x} {found} {error} {promised}");
             }
