@@ -4,6 +4,7 @@
 
 mod failures;
 mod official;
+mod one_copy;
 mod processes;
 mod support;
 mod tamper;

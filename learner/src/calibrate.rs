@@ -7,19 +7,22 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::array::Array;
 use shared::config::Config;
 use shared::params::Tree;
-use shared::vit::Features;
+use shared::vit::{Features, round_features};
 
+use crate::RunError;
 use crate::principal::{SMALLEST_VARIANCE, components, moments};
 
 /// Environments that calibration frames come from, so that they do not all belong to one episode.
 const STREAMS: usize = 16;
 
 /// Below `enc/features`: `<key>/mean` [F], and `<key>/components` [F, k] (or `<key>/scale` [F] if `vit.reduce` is 0).
-pub fn statistics(config: &Config, features: &Features) -> Result<Tree, EnvError> {
+pub fn statistics(config: &Config, features: &Features) -> Result<Tree, RunError> {
     let mut tree = Tree::new();
     for (key, frames) in frames(config)? {
         let [count, height, width, _] = frames.shape[..] else { continue };
-        let encoded = features.encode(&frames.bytes, count, height, width);
+        // As they are recorded, so that the deviations count what rounding adds.
+        let encoded = round_features(&features.encode(&frames.bytes, count, height, width))?;
+        let encoded: Vec<f32> = encoded.iter().map(|x| x.to_f32()).collect();
         let width = features.width();
         let (mean, covariance) = moments(&encoded, width);
         tree.insert(format!("{key}/mean"), to_array(&[width], mean.iter()));

@@ -147,7 +147,8 @@ fn read(weights: &str, hints: &Hints, recorded: Option<&Frozen>) -> Result<Loade
 fn name_changed(damage: FetchError, path: &Path, hints: &Hints, recorded: Option<&Frozen>) -> RunError {
     let loaded = recorded.and_then(|recorded| Some((recorded, load(path, hints).ok()?)));
     let compared = loaded.map(|(recorded, Loaded { spec, tensors, source, .. })| {
-        Trunk::from_tree(tensors, spec, source).and_then(|trunk| check_trunk_against(&trunk, recorded))
+        Trunk::from_tree(tensors, spec, source, Precision::Float32)
+            .and_then(|trunk| check_trunk_against(&trunk, recorded))
     });
     match compared {
         Some(Err(changed @ RunError::Frozen { .. })) => changed,

@@ -103,6 +103,8 @@ fn a_step_over_mapped_weights_is_the_step_with_tensors() {
     }
     assert_same(&["agent.dyn.rssm.absolute=true", "agent.dyn.rssm.obslayers=2", "agent.policy.layers=2"], 2);
     assert_same(&["agent.enc.simple.symlog=false", "vit.reduce=2", "agent.dyn.rssm.unimix=0.1"], 2);
+    assert_same(&["vit.pool=attention", "vit.queries=3", "vit.reduce=2"], 2);
+    assert_same(&["vit.pool=attention", "vit.reduce=0", "vit.adapter={layers=1, units=7}"], 3);
 }
 
 #[test]
@@ -111,19 +113,22 @@ fn other_layers_and_precisions_act_too() {
     assert_same(&["agent.dyn.rssm.dynlayers=2"], 2);
     assert_same(&["agent.policy.norm=layer"], 2);
     assert_same(&["agent.compute_dtype=bfloat16"], 2);
+    assert_same(&["vit.pool=attention", "agent.compute_dtype=bfloat16"], 2);
+    assert_same(&["vit.adapter={layers=1, act=\"none\", norm=\"layer\"}"], 2);
 }
 
 #[test]
 fn a_step_over_mapped_weights_allocates_nothing() {
     let precisions = ["float32", "split", "bf16"].map(|name| format!("actor.precision={name}"));
-    for (precision, rows) in precisions.iter().flat_map(|precision| [(precision, 1), (precision, 16)]) {
-        let [_, acting] = both(&config(&[precision]));
+    let options = precisions.iter().flat_map(|option| [(option.as_str(), 1), (option.as_str(), 16)]);
+    for (option, rows) in options.chain([("vit.pool=attention", 3)]) {
+        let [_, acting] = both(&config(&[option]));
         let (mut acted, mut draws) = (acting.initial(rows), Seeded::new(1));
         let obs = observe(1, rows);
         let mut step = || acting.step(&mut acted, &obs, &mut draws).unwrap();
         assert!(allocation_counter::measure(&mut step).count_total > 0, "the counter counts");
         step();
-        assert_eq!(allocation_counter::measure(step).count_total, 0, "{precision}, {rows} environments");
+        assert_eq!(allocation_counter::measure(step).count_total, 0, "{option}, {rows} environments");
     }
 }
 

@@ -174,12 +174,42 @@ pub struct EncSimpleConfig {
     /// Principal components kept per recorded feature (0: all, standardised); set from `vit.reduce`.
     #[serde(skip)]
     pub reduce: usize,
+    /// Queries of the trainable pooling (0: none); set from `vit.pool` and `vit.queries`.
+    #[serde(skip)]
+    pub queries: usize,
+    /// What is set of the layers for recorded features; set from `vit.adapter`.
+    #[serde(skip)]
+    pub adapter: AdapterConfig,
+}
+
+/// Trainable layers between recorded features and the RSSM; 0 or empty: as `agent.enc.simple` has them for vectors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct AdapterConfig {
+    pub layers: usize,
+    pub units: usize,
+    pub act: String,
+    pub norm: String,
 }
 
 impl EncSimpleConfig {
     /// By how much the convolutions shrink the sides of an image.
     pub fn factor(&self) -> usize {
         1 << (self.mults.len() - usize::from(self.outer))
+    }
+
+    /// Layers for recorded features: as `vit.adapter` says, and where it says nothing as those for vectors.
+    pub fn adapter(&self) -> AdapterConfig {
+        let own = &self.adapter;
+        let number = |own: usize, other: usize| if own == 0 { other } else { own };
+        let name = |own: &String, other: &String| if own.is_empty() { other.clone() } else { own.clone() };
+        AdapterConfig {
+            layers: number(own.layers, self.layers),
+            units: number(own.units, self.units),
+            act: name(&own.act, &self.act),
+            norm: name(&own.norm, &self.norm),
+        }
     }
 }
 

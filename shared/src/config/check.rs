@@ -113,7 +113,12 @@ impl Config {
         p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);
         p.positive(&[("env.repeat", env.repeat), ("env.size", env.size[0]), ("env.size", env.size[1])]);
         p.one_of("vit.features", &vit.features, &["pretrained", "random", "zero"]);
-        p.one_of("vit.pool", &vit.pool, &["cls", "mean", "grid"]);
+        p.one_of("vit.pool", &vit.pool, &["cls", "mean", "grid", "attention"]);
+        if vit.pool == "attention" {
+            p.positive(&[("vit.queries", vit.queries)]);
+        }
+        let adapter = self.agent().enc.simple.adapter();
+        shape("vit.adapter", adapter.units, [&adapter.act, &adapter.norm, &self.agent.enc.simple.winit], p);
         p.one_of("vit.decode", &vit.decode, &["features", "image", "both"]);
         p.need(vit.block >= -1, || format!("`vit.block` is {}, must be -1 (the last) or count from 0", vit.block));
         p.need(vit.reduce == 0 || vit.calibration > vit.reduce, || {

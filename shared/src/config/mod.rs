@@ -54,6 +54,8 @@ impl Config {
         let mut agent = self.agent.clone();
         agent.products = Precision::of_products(precision).unwrap_or_default();
         agent.enc.simple.reduce = self.vit.reduce;
+        agent.enc.simple.queries = if self.vit.pool == "attention" { self.vit.queries } else { 0 };
+        agent.enc.simple.adapter = self.vit.adapter.clone();
         agent.dec.simple.features = self.vit.decode != "image";
         agent
     }
@@ -119,14 +121,18 @@ pub struct VitConfig {
     pub features: String,
     /// Block whose output is used, from 0; -1: the last.
     pub block: i64,
-    /// `cls`, `mean` or `grid`.
+    /// `cls`, `mean`, `grid`, or `attention`: learned queries over the grid.
     pub pool: String,
-    /// Side of the pooled grid when `pool = "grid"` (0: one cell per patch).
+    /// Side of the pooled grid when `pool` is `grid` or `attention` (0: one cell per patch).
     pub grid: usize,
+    /// Learned queries when `pool = "attention"`.
+    pub queries: usize,
     /// Principal components kept per pooled feature (0: all numbers, standardised only).
     pub reduce: usize,
     /// Calibration frames from random actions that mean, deviation and components are computed on.
     pub calibration: usize,
+    /// Trainable layers between the pooled features and the RSSM.
+    pub adapter: AdapterConfig,
     /// What the decoder predicts: `features`, `image` or `both`.
     pub decode: String,
     /// Of the trunk's matrix products: `float32`, `split` or `bf16`.

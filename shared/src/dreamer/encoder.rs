@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
 
+use super::attention::AttentionPool;
 use super::features::Standardize;
 use super::inputs::{self, Columns};
 use crate::config::EncSimpleConfig;
@@ -68,6 +69,7 @@ pub(super) struct Parts<'a> {
     pub symlog: bool,
     pub mlp: Option<&'a Mlp>,
     pub features: &'a BTreeMap<String, Standardize>,
+    pub attention: &'a BTreeMap<String, AttentionPool>,
     pub adapter: Option<&'a Mlp>,
     /// [`Stage::pooled_rms_silu`] of all.
     pub stages: Option<Vec<([&'a Weight; 3], f32)>>,
@@ -80,6 +82,8 @@ pub struct Encoder {
     symlog: bool,
     mlp: Option<Mlp>,
     features: BTreeMap<String, Standardize>,
+    /// By key of the features; empty if the adapter sees them all.
+    attention: BTreeMap<String, AttentionPool>,
     adapter: Option<Mlp>,
     stages: Vec<Stage>,
     width: usize,
@@ -99,21 +103,32 @@ impl Encoder {
         let seen_by_vit = |key: &str| spaces.contains_key(&format!("vit/{key}"));
         let vectors: Vec<_> = observed.iter().filter(|(_, s)| inputs::is_vector(s)).map(owned).collect();
         let images: Vec<_> = observed.iter().filter(|(k, s)| s.is_image() && !seen_by_vit(k)).map(owned).collect();
-        let mut features = BTreeMap::new();
+        let (mut features, mut attention) = (BTreeMap::new(), BTreeMap::new());
         for (key, space) in observed.iter().filter(|(_, s)| inputs::is_features(s)) {
-            let scope = scope.sub("features").sub(key.trim_start_matches("vit/"));
-            features.insert(key.to_string(), Standardize::new(&scope, space, config.reduce)?);
+            let below = |group: &str| scope.sub(group).sub(key.trim_start_matches("vit/"));
+            let standardize = Standardize::new(&below("features"), space, config.reduce)?;
+            if config.queries > 0 {
+                let pool = AttentionPool::new(&below("attention"), standardize.tokens(), config.queries)?;
+                attention.insert(key.to_string(), pool);
+            }
+            features.insert(key.to_string(), standardize);
         }
         let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
-        let stack = |name: &str, inputs: usize| match inputs {
+        let stack = |name: &str, style: &Style, inputs: usize, units: usize, layers: usize| match inputs {
             0 => Ok(None),
-            n => Mlp::named(scope, &style, name, [n, config.units, config.layers]).map(Some),
+            n => Mlp::named(scope, style, name, [n, units, layers]).map(Some),
         };
-        let mlp = stack("mlp", vectors.iter().map(|(_, s)| s.width()).sum())?;
-        let adapter = stack("adapter", features.values().map(Standardize::width).sum())?;
+        let mlp = stack("mlp", &style, vectors.iter().map(|(_, s)| s.width()).sum(), config.units, config.layers)?;
+        let adapted = config.adapter();
+        let seen = match config.queries {
+            0 => features.values().map(Standardize::width).sum(),
+            _ => attention.values().map(AttentionPool::width).sum(),
+        };
+        let adapter_style = Style::new(&adapted.act, &adapted.norm, &config.winit)?.at(precision);
+        let adapter = stack("adapter", &adapter_style, seen, adapted.units, adapted.layers)?;
         let (stages, image_width) = stages(scope, config, &style, &images)?;
         let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
-        Ok(Self { vectors, images, symlog: config.symlog, mlp, features, adapter, stages, width, precision })
+        Ok(Self { vectors, images, symlog: config.symlog, mlp, features, attention, adapter, stages, width, precision })
     }
 
     pub(super) fn parts(&self) -> Parts<'_> {
@@ -123,6 +138,7 @@ impl Encoder {
             symlog: self.symlog,
             mlp: self.mlp.as_ref(),
             features: &self.features,
+            attention: &self.attention,
             adapter: self.adapter.as_ref(),
             stages: self.stages.iter().map(Stage::pooled_rms_silu).collect(),
         }
@@ -151,7 +167,11 @@ impl Encoder {
             outs.push(mlp.forward(&self.precision.rounded(x)?)?);
         }
         if let Some(adapter) = &self.adapter {
-            let parts: Vec<&Tensor> = inputs.features.values().collect();
+            let pooled = |(key, tokens): (&String, &Tensor)| match self.attention.get(key) {
+                Some(pool) => pool.forward(tokens),
+                None => Ok(tokens.clone()),
+            };
+            let parts = inputs.features.iter().map(pooled).collect::<Result<Vec<_>>>()?;
             outs.push(adapter.forward(&self.precision.rounded(&Tensor::cat(&parts, 1)?)?)?);
         }
         if let Some(image) = &inputs.image {

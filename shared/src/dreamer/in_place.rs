@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Result;
 
+use super::attention::AttentionPool;
 use super::encoder::Encoder;
 use super::features::Standardize;
 use super::inputs::{self, Columns};
@@ -86,6 +87,7 @@ pub(super) struct InPlace {
     symlog: bool,
     mlp: Vec<Layer>,
     features: BTreeMap<String, Standardize>,
+    attention: BTreeMap<String, AttentionPool>,
     adapter: Vec<Layer>,
     images: Vec<(String, Space)>,
     stages: Vec<Convolution>,
@@ -115,6 +117,7 @@ pub(super) struct Buffers {
     first: Vec<f32>,
     column: Vec<f32>,
     seen: Vec<f32>,
+    standardised: Vec<f32>,
     tokens: Vec<f32>,
     planes: Option<conv_planes::Buffers>,
     embedded: Vec<f32>,
@@ -260,6 +263,7 @@ impl InPlace {
             symlog: enc.symlog,
             mlp: stack(enc.mlp)?,
             features: enc.features.clone(),
+            attention: enc.attention.clone(),
             adapter: stack(enc.adapter)?,
             images: enc.images.to_vec(),
             stages: enc.stages?.into_iter().map(Convolution::new).collect::<Option<_>>()?,
@@ -326,7 +330,7 @@ impl InPlace {
             first += last.outputs();
         }
         if let Some(last) = self.adapter.last() {
-            let width = self.standardize(b, obs, rows)?;
+            let width = self.see_features(b, obs, rows)?;
             let seen = [Matrix::new(&b.seen, rows, width, width)];
             let out = (&mut b.tokens[first..], self.tokens);
             Layer::through(&self.adapter, &seen, &mut b.hidden, &mut b.linear, out);
@@ -338,9 +342,11 @@ impl InPlace {
         Ok(())
     }
 
-    /// Standardised features [N, width] into `b.seen`.
-    fn standardize(&self, b: &mut Buffers, obs: &Columns, rows: usize) -> Result<usize> {
-        let width = self.features.values().map(Standardize::width).sum();
+    /// Standardised features, pooled if that is trained, [N, width] into `b.seen`.
+    fn see_features(&self, b: &mut Buffers, obs: &Columns, rows: usize) -> Result<usize> {
+        let pooled = |key: &String| self.attention.get(key).map(AttentionPool::width);
+        let width_of = |key: &String, standardize: &Standardize| pooled(key).unwrap_or(standardize.width());
+        let width = self.features.iter().map(|(key, standardize)| width_of(key, standardize)).sum();
         b.seen.resize(rows * width, 0.0);
         let mut first = 0;
         for (key, standardize) in &self.features {
@@ -350,10 +356,18 @@ impl InPlace {
             if each * rows != b.column.len() || each != standardize.inputs() {
                 candle_core::bail!("features {:?} are not {rows} x {}", features.shape, standardize.inputs());
             }
+            let end = first + width_of(key, standardize);
             for (row, out) in b.column.chunks_exact_mut(each).zip(b.seen.chunks_exact_mut(width)) {
-                standardize.row(row, &mut out[first..first + standardize.width()]);
+                let out = &mut out[first..end];
+                let Some(pool) = self.attention.get(key) else {
+                    standardize.row(row, out);
+                    continue;
+                };
+                b.standardised.resize(standardize.width(), 0.0);
+                standardize.row(row, &mut b.standardised);
+                pool.row(&mut b.standardised, &mut b.hidden, out);
             }
-            first += standardize.width();
+            first = end;
         }
         Ok(width)
     }

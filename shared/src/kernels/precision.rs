@@ -64,14 +64,15 @@ impl Precision {
         }
     }
 
-    /// Rounded values, without a gradient.
+    /// Rounded values; a gradient passes as if nothing were rounded.
     pub fn rounded(self, x: &Tensor) -> Result<Tensor> {
         if self != Self::Bfloat16 {
             return Ok(x.clone());
         }
         let mut values = read(x, <[f32]>::to_vec)?;
         self.round(&mut values);
-        Tensor::from_vec(values, x.shape(), x.device())
+        let rounded = Tensor::from_vec(values, x.shape(), x.device())?;
+        if x.track_op() { x + (rounded - x.detach())? } else { Ok(rounded) }
     }
 
     /// Read a weight's values, rounded.

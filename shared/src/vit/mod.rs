@@ -9,7 +9,7 @@ mod resample;
 mod spec;
 mod tree;
 
-pub use features::{Features, agent_spaces, features_space};
+pub use features::{Features, agent_spaces, features_space, round_features};
 pub use forward::{Images, Vit, products};
 pub use preprocess::{fixed_size, normalise, whole_patches};
 pub use resample::{Filter, resize};
@@ -40,6 +40,12 @@ pub enum VitError {
     /// An option of `[vit]` that fits no ViT.
     #[error("option vit.{key} = {value}: {reason}")]
     Option { key: &'static str, value: String, reason: String },
+    /// A feature that cannot be recorded.
+    #[error(
+        "the ViT gave {value} (number {index} of a batch's features), but they are recorded in float16, which ends at 65504: its \
+         weights are damaged, or it is not the ViT that it is taken for"
+    )]
+    Range { index: usize, value: f32 },
     /// From the parameter store.
     #[error(transparent)]
     Param(#[from] crate::params::ParamError),
