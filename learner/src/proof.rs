@@ -47,7 +47,7 @@ pub fn check_trunk_against(trunk: &Trunk, frozen: &Frozen) -> Result<(), RunErro
 /// The frozen encoder in a region must be the recorded one.
 pub fn check_region(region: Vec<u8>, frozen: &Frozen) -> Result<(), RunError> {
     let view = SnapshotView::open_altered(Arc::new(region))?;
-    let params = Params::read_only(&[(PREFIX, &view)])?;
+    let params = Params::read_only(&[("", &view)])?;
     refuse(params.verify_against(&[frozen.record(PREFIX)])?)
 }
 

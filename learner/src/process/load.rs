@@ -74,7 +74,7 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
         trunk.remember(&args.run)?;
     }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
-    let mut warnings = [config.agent.ignored(), config.replay.ignored()].concat();
+    let mut warnings = [config.agent.ignored(), config.replay.ignored(), config.without_units()].concat();
     for path in checkpoints.set_incomplete_aside()? {
         warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
     }

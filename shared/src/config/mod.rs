@@ -49,6 +49,21 @@ impl Config {
         self.agent_with(&self.actor.precision)
     }
 
+    /// Keys of precisions that this processor does not have, with what is used instead.
+    pub fn without_units(&self) -> Vec<String> {
+        let keys = [
+            ("vit.precision", &self.vit.precision),
+            ("run.learner_precision", &self.run.learner_precision),
+            ("actor.precision", &self.actor.precision),
+        ];
+        let other = |(key, name): &(&str, &String)| {
+            let wanted = Precision::of_products(name)?;
+            let told = || format!("{key} = {name}: this processor has nothing faster for it than float32, which is used");
+            (wanted != wanted.here()).then(told)
+        };
+        keys.iter().filter_map(other).collect()
+    }
+
     /// A precision that [`Config::check`] refuses is float32 here.
     fn agent_with(&self, precision: &str) -> AgentConfig {
         let mut agent = self.agent.clone();

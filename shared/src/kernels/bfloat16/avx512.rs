@@ -95,7 +95,7 @@ unsafe fn tile<const R: usize, const L: usize>(t: Tile) {
         let (mut a, mut b) = (t.a, t.b);
         for _ in 0..t.depth {
             let line: [__m512bh; L] =
-                std::array::from_fn(|l| std::mem::transmute(_mm512_load_si512(b.add(l * LANES).cast())));
+                std::array::from_fn(|l| std::mem::transmute(_mm512_loadu_si512(b.add(l * LANES).cast())));
             for r in 0..R {
                 let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(r * t.a_row) as i32));
                 for l in 0..L {

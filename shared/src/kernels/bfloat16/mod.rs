@@ -178,7 +178,7 @@ impl Right {
     /// See [`View::multiply`].
     pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
         let Self { rows, cols, pairs, .. } = *self;
-        View { lines: &self.lines, rows, cols, pairs }.multiply(lhs, out, stride, begin);
+        View { lines: bytemuck::cast_slice(&self.lines), rows, cols, pairs }.multiply(lhs, out, stride, begin);
     }
 
     /// What is laid out, as numbers that mean nothing by themselves.
@@ -190,7 +190,7 @@ impl Right {
 /// A right operand whose lines lie elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    lines: &'a [Line],
+    lines: &'a [[Pair; LANES]],
     rows: usize,
     cols: usize,
     pairs: usize,
@@ -202,8 +202,7 @@ impl<'a> View<'a> {
         cols.div_ceil(LANES) * LANES * parts.count() * pairs(rows)
     }
 
-    /// What [`Right::into_numbers`] gave for an operand [rows, cols]. None if there are more or less, or they do not begin with a line
-    /// of the cache.
+    /// What [`Right::into_numbers`] gave for an operand [rows, cols]; none if there are more or less.
     pub fn new(numbers: &'a [f32], rows: usize, cols: usize, parts: Parts) -> Option<Self> {
         let lines = bytemuck::try_cast_slice(numbers).ok()?;
         let whole = numbers.len() == Self::numbers(rows, cols, parts);
@@ -236,7 +235,7 @@ impl<'a> View<'a> {
     }
 
     /// First column, lines of a row and all lines of each panel.
-    fn panels(self) -> impl Iterator<Item = (usize, usize, &'a [Line])> {
+    fn panels(self) -> impl Iterator<Item = (usize, usize, &'a [[Pair; LANES]])> {
         (0..self.cols).step_by(PANEL).map(move |first| {
             let lines = (self.cols - first).min(PANEL).div_ceil(LANES);
             let start = first / LANES * self.pairs;
