@@ -1,4 +1,4 @@
-//! The frozen encoder of a run: loaded once into shared memory, read in place by every process.
+//! The ViT of a run: what of it is frozen is loaded once into shared memory, and read in place by every process.
 
 use std::fs;
 use std::path::Path;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use candle_core::{Device, Var};
 use ipc_channel::ipc::IpcSharedMemory;
+use shared::array::Array;
 use shared::config::{Config, VitConfig};
-use shared::params::{ParamError, Params, ReadOnly, Weight};
+use shared::params::{Create, ParamError, Params, ReadOnly, Scope, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, Tree, Vit, VitSpec, check, random};
+use shared::vit::{Features, PREFIX, Tail, TailSpec, Tree, Vit, VitSpec, check, random, split, trainable_blocks};
 use shared::wire::Bulk;
 
 use crate::RunError;
@@ -28,6 +29,9 @@ pub struct Trunk {
     pub region: Option<IpcSharedMemory>,
     /// Digest and source of its weights; none where features are replaced by zeros.
     pub record: Option<Frozen>,
+    /// Pretrained weights of the blocks that train, which start from them: not in the region, and not in the digest. By path below
+    /// [`PREFIX`]; empty if all blocks are frozen.
+    pub pretrained: shared::params::Tree,
     params: Params<ReadOnly>,
 }
 
@@ -52,7 +56,11 @@ impl Trunk {
             }
             _ => return Self::absent(sizes(&config.vit)?).map(Some),
         };
-        Self::from_tree(tree, spec, source).map(Some)
+        let blocks = trainable_blocks(&config.vit, &spec)?;
+        let (tree, trained) = split(tree, &blocks);
+        let array = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| (path, Array::f32(&shape, &values));
+        let pretrained = trained.into_iter().map(array).collect();
+        Ok(Some(Self { pretrained, ..Self::from_tree(tree, spec, source)? }))
     }
 
     /// Of what `vit.weights` takes.
@@ -77,7 +85,7 @@ impl Trunk {
     }
 
     fn absent(spec: VitSpec) -> Result<Self, RunError> {
-        Ok(Self { spec, region: None, record: None, params: Params::read_only(&[])? })
+        Ok(Self { spec, region: None, record: None, pretrained: Default::default(), params: Params::read_only(&[])? })
     }
 
     fn from_tree(tree: Tree, spec: VitSpec, source: String) -> Result<Self, RunError> {
@@ -90,12 +98,19 @@ impl Trunk {
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
         let params = Params::read_only(&[(PREFIX, &view)])?;
         let record = Frozen { digest: params.digest(PREFIX)?, source };
-        Ok(Self { spec, region: Some(region), record: Some(record), params })
+        Ok(Self { spec, region: Some(region), record: Some(record), pretrained: Default::default(), params })
     }
 
-    /// What turns frames into features.
+    /// What turns frames into what is recorded of them.
     pub fn features(&self, config: &VitConfig, threads: usize) -> Result<Features, RunError> {
         Ok(Features::new(config, &self.spec, &self.params, threads)?)
+    }
+
+    /// The blocks that train, as they are before they do.
+    pub fn untrained(&self, tail: &TailSpec) -> Result<Tail, RunError> {
+        let params = Params::<Create>::new(0);
+        params.put(self.pretrained.clone(), PREFIX)?;
+        Ok(Tail::new(&Scope::root(&params).sub("enc").sub("vit"), tail)?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use learner::vit::{Family, Hints, LoadError, Loaded, load};
 use safetensors::SafeTensors;
-use shared::config::VitConfig;
+use shared::config::{TrainableBlocks, VitConfig};
 use shared::env::{Space, Spaces};
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
 use shared::vit::{self, Filter, Images, PREFIX, Pixels, Tree, Vit, VitError, VitSpec};
@@ -282,10 +282,25 @@ fn vit_random_trunk_is_the_same_for_a_seed_and_fits_its_sizes() {
 }
 
 fn config(features: &str, pool: &str, grid: usize, decode: &str) -> VitConfig {
-    let (weights, block) = ("w".into(), -1);
+    let (weights, block, trainable_blocks) = ("w".into(), -1, TrainableBlocks::Last(0));
     let (features, pool, decode) = (features.into(), pool.into(), decode.into());
     let (family, prefix, heads, size) = ("auto".into(), String::new(), 0, [0, 0]);
-    VitConfig { weights, family, prefix, heads, size, features, block, pool, grid, reduce: 0, calibration: 0, decode }
+    let (reduce, calibration) = (0, 0);
+    VitConfig {
+        weights,
+        family,
+        prefix,
+        heads,
+        size,
+        features,
+        block,
+        trainable_blocks,
+        pool,
+        grid,
+        reduce,
+        calibration,
+        decode,
+    }
 }
 
 #[test]

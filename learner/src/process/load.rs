@@ -7,10 +7,11 @@ use actor::env::make;
 use candle_core::Device;
 use shared::array::DType;
 use shared::config::{Config, VitConfig};
+use shared::dreamer::inputs::is_features;
 use shared::env::{Space, Spaces};
 use shared::metrics::{ModuleRow, StartReport, VitReport};
-use shared::params::{Tree, fingerprint};
-use shared::vit::{VitSpec, fixed_size, whole_patches};
+use shared::params::{Count, Tree, fingerprint};
+use shared::vit::{PREFIX, VitSpec, fixed_size, trainable_blocks, whole_patches};
 use shared::wire::Welcome;
 
 use super::Args;
@@ -104,14 +105,19 @@ fn restore(
         warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
     }
     let device = shared::device::open(&config.run.learner_device)?;
+    let options = config.agent_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
     let context = config.agent.replay_context;
     let length = config.agent.sample_length();
     let Some(loaded) = checkpoints.latest()? else {
         let statistics = match trunk {
-            Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
+            Some(trunk) => {
+                let tail = options.enc.simple.tail.as_ref().map(|tail| trunk.untrained(tail)).transpose()?;
+                calibrate::statistics(config, &trunk.features(&config.vit, threads)?, tail.as_ref())?
+            }
             None => Tree::new(),
         };
-        let agent = Agent::new(&config.agent(), Origin { device, ..origin(config, spaces, statistics) })?;
+        let pretrained = trunk.map_or_else(Tree::new, |trunk| trunk.pretrained.clone());
+        let agent = Agent::new(&options, Origin { device, statistics, pretrained, ..origin(config, spaces) })?;
         let replay = Replay::new(&config.replay, length, context, config.run.seed, checkpoints.replay_dir())?;
         let rest =
             Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
@@ -123,18 +129,19 @@ fn restore(
     warnings.extend(dropped.iter().map(|damage| format!("steps were dropped: {damage}")));
     checkpoints.resumed_from(&loaded)?;
     let Cut { agent, counters, limiter, pending, frozen, .. } = loaded.cut;
-    let agent = Agent::restore(&config.agent(), Origin { device, ..origin(config, spaces, Tree::new()) }, agent)?;
+    let agent = Agent::restore(&options, Origin { device, ..origin(config, spaces) }, agent)?;
     check_frozen(&agent, trunk, &frozen)?;
     Ok((agent, Rest { replay, counters, limiter, pending }))
 }
 
-/// What an agent of this run is made from, on the CPU.
-pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces, statistics: Tree) -> Origin<'a> {
+/// What an agent of this run is restored from, on the CPU.
+pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces) -> Origin<'a> {
     Origin {
         obs: &spaces.agent,
         act: &spaces.act,
         seed: config.run.seed,
-        statistics,
+        statistics: Tree::new(),
+        pretrained: Tree::new(),
         freeze: &config.run.freeze,
         device: Device::Cpu,
     }
@@ -144,7 +151,7 @@ pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces, statistics: Tree) -
 pub fn check_frozen(agent: &Agent, trunk: Option<&Trunk>, recorded: &BTreeMap<String, Frozen>) -> Result<(), RunError> {
     for (prefix, recorded) in recorded {
         let found = match trunk.and_then(|t| t.record.as_ref()) {
-            Some(record) if prefix == shared::vit::PREFIX => record.digest.clone(),
+            Some(record) if prefix == PREFIX => record.digest.clone(),
             _ => agent.params().digest(prefix)?,
         };
         if found != recorded.digest {
@@ -189,18 +196,8 @@ fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &A
 
 /// What is told once, before the first update.
 pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
-    let row = |(module, count): (String, shared::params::Count)| ModuleRow {
-        module,
-        trainable: count.trainable as u64,
-        frozen: count.frozen as u64,
-    };
-    let mut modules: Vec<ModuleRow> = agent.params().counts().into_iter().map(row).collect();
     let trunk = run.trunk.as_ref().filter(|trunk| trunk.record.is_some());
-    modules.extend(trunk.map(|trunk| ModuleRow {
-        module: shared::vit::PREFIX.into(),
-        trainable: 0,
-        frozen: trunk.spec.params().iter().map(|(_, shape, _)| shape.iter().product::<usize>() as u64).sum(),
-    }));
+    let modules = modules(agent, trunk);
     let record = trunk.and_then(|trunk| trunk.record.as_ref());
     let spaces = RunSpaces {
         env: run.welcome.env_obs.clone(),
@@ -211,7 +208,8 @@ pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
     Ok(StartReport {
         modules,
         vit: record.zip(trunk).map(|(record, trunk)| VitReport {
-            input: input(&run.config.vit, &trunk.spec, &spaces.env),
+            input: [input(&run.config.vit, &trunk.spec, &spaces.env), trained(&run.config.vit, trunk, &spaces)]
+                .concat(),
             source: record.source.clone(),
             digest: record.digest.clone(),
         }),
@@ -220,6 +218,53 @@ pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
         replay_disk_bytes: forecast.disk,
         differences: run.config.differences()?,
     })
+}
+
+/// Parameters of each module; those of the ViT are in a row of their own, whether they train or not.
+fn modules(agent: &Agent, trunk: Option<&Trunk>) -> Vec<ModuleRow> {
+    let row = |(module, count): (String, Count)| ModuleRow {
+        module,
+        trainable: count.trainable as u64,
+        frozen: count.frozen as u64,
+    };
+    let mut modules: Vec<ModuleRow> = agent.params().counts().into_iter().map(row).collect();
+    let Some(trunk) = trunk else { return modules };
+    let trainable = agent.trainable_paths();
+    let mut vit = ModuleRow { module: PREFIX.into(), trainable: 0, frozen: 0 };
+    let encoder = modules.iter_mut().find(|row| PREFIX.starts_with(&format!("{}/", row.module)));
+    let mut shared = ModuleRow { module: String::new(), trainable: 0, frozen: 0 };
+    for (path, shape, _) in trunk.spec.params() {
+        let numbers = shape.iter().product::<usize>() as u64;
+        let trains = trainable.contains(&format!("{PREFIX}/{path}"));
+        *(if trains { &mut vit.trainable } else { &mut vit.frozen }) += numbers;
+        if trunk.pretrained.contains_key(&path) {
+            *(if trains { &mut shared.trainable } else { &mut shared.frozen }) += numbers;
+        }
+    }
+    if let Some(encoder) = encoder {
+        encoder.trainable -= shared.trainable;
+        encoder.frozen -= shared.frozen;
+    }
+    modules.push(vit);
+    modules
+}
+
+/// Which blocks of the ViT train, and what is recorded for them, in words; nothing if it is frozen.
+fn trained(config: &VitConfig, trunk: &Trunk, spaces: &RunSpaces) -> Vec<String> {
+    let blocks = trainable_blocks(config, &trunk.spec).unwrap_or_default();
+    if blocks.is_empty() {
+        return vec![];
+    }
+    let (first, last, depth) = (blocks.start, blocks.end - 1, trunk.spec.depth);
+    let sentence = |(key, space): (&String, &Space)| {
+        let (tokens, width) = (space.shape[0], space.shape[1]);
+        let bytes = space.elements() * space.dtype.size();
+        format!(
+            "trains from block {first} to {last} of 0 to {}: a step records {tokens} x {width} hidden states of `{key}`, {bytes} bytes",
+            depth - 1
+        )
+    };
+    spaces.agent.iter().filter(|(_, space)| is_features(space)).map(sentence).collect()
 }
 
 /// What the ViT sees of each image, in words.

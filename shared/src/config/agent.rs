@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::env::Space;
 use crate::kernels::Precision;
+use crate::vit::TailSpec;
 
 /// DreamerV3's options. Units are in `defaults.toml`, formulas in the modules that use them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,12 +173,23 @@ pub struct EncSimpleConfig {
     /// Principal components kept per recorded feature (0: all, standardised); set from `vit.reduce`.
     #[serde(skip)]
     pub reduce: usize,
+    /// The blocks of the ViT that train, if there are any; set from `[vit]` and the ViT's sizes.
+    #[serde(skip)]
+    pub tail: Option<TailSpec>,
 }
 
 impl EncSimpleConfig {
     /// By how much the convolutions shrink the sides of an image.
     pub fn factor(&self) -> usize {
         1 << (self.mults.len() - usize::from(self.outer))
+    }
+
+    /// The space of the features that come of what is recorded: itself, unless blocks of the ViT train.
+    pub fn features_space(&self, key: &str, recorded: &Space) -> candle_core::Result<Space> {
+        match &self.tail {
+            Some(tail) => tail.features(key),
+            None => Ok(recorded.clone()),
+        }
     }
 }
 

@@ -12,12 +12,19 @@ use crate::kernels::{attention::attention, gelu, layer_norm::layer_norm, matmul:
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
 /// Values of one weight: in place where it is mapped, a copy where it is a variable.
-enum Values {
+pub(super) enum Values {
     Mapped(Mapped),
     Copied(Vec<f32>),
 }
 
 impl Values {
+    pub fn of(weight: &Weight) -> Result<Self, ParamError> {
+        Ok(match weight {
+            Weight::Mapped(mapped) => Values::Mapped(mapped.clone()),
+            weight => Values::Copied(weight.to_vec()?),
+        })
+    }
+
     fn get(&self) -> &[f32] {
         match self {
             Values::Mapped(mapped) => mapped.values(),
@@ -27,16 +34,44 @@ impl Values {
 }
 
 /// Kernel and bias of a projection, or scale and bias of a norm.
-struct Pair(Values, Values);
+pub(super) struct Pair<T = Values>(pub T, pub T);
 
-struct Block {
-    norm1: Pair,
-    qkv: Pair,
-    proj: Pair,
-    norm2: Pair,
-    fc1: Pair,
-    fc2: Pair,
-    scales: Option<Pair>,
+/// The parameters of a block: handles that gradients can reach, or values.
+pub(super) struct Block<T = Values> {
+    pub norm1: Pair<T>,
+    pub qkv: Pair<T>,
+    pub proj: Pair<T>,
+    pub norm2: Pair<T>,
+    pub fc1: Pair<T>,
+    pub fc2: Pair<T>,
+    /// Of both residual branches.
+    pub scales: Option<Pair<T>>,
+}
+
+impl Pair<Weight> {
+    pub fn values(&self) -> Result<Pair, ParamError> {
+        Ok(Pair(Values::of(&self.0)?, Values::of(&self.1)?))
+    }
+}
+
+impl Block<Weight> {
+    pub fn values(&self) -> Result<Block, ParamError> {
+        Ok(Block {
+            norm1: self.norm1.values()?,
+            qkv: self.qkv.values()?,
+            proj: self.proj.values()?,
+            norm2: self.norm2.values()?,
+            fc1: self.fc1.values()?,
+            fc2: self.fc2.values()?,
+            scales: self.scales.as_ref().map(Pair::values).transpose()?,
+        })
+    }
+
+    /// Every parameter, always in the same order.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        let pairs = [&self.norm1, &self.qkv, &self.proj, &self.norm2, &self.fc1, &self.fc2];
+        pairs.into_iter().chain(&self.scales).flat_map(|pair| [&pair.0, &pair.1])
+    }
 }
 
 /// Normalised images, [n, height, width, 3] row-major; sides are multiples of the patch.
@@ -54,7 +89,7 @@ pub struct Images<'a> {
 
 type Places = HashMap<(usize, usize), Arc<Vec<f32>>>;
 
-/// A frozen Vision Transformer.
+/// A frozen Vision Transformer, or what of it precedes the blocks that train.
 pub struct Vit {
     spec: VitSpec,
     threads: usize,
@@ -63,36 +98,43 @@ pub struct Vit {
     registers: Option<Values>,
     patch: Pair,
     pre_norm: Option<Pair>,
-    norm: Pair,
+    norm: Option<Pair>,
     blocks: Vec<Block>,
     /// By size of the grid in patches: position embeddings of the patches, or the angles of their queries and keys.
     places: Mutex<Places>,
 }
 
 /// Takes weights by name, with the shapes and initialisers that the sizes give.
-struct Taker<'a> {
+pub(super) struct Taker<'a> {
     scope: Scope<'a>,
     params: HashMap<String, (Vec<usize>, Init)>,
 }
 
-impl Taker<'_> {
-    fn values(&self, name: &str) -> Result<Values, VitError> {
+impl<'a> Taker<'a> {
+    /// `scope` is that of the trunk.
+    pub fn new(scope: Scope<'a>, spec: &VitSpec) -> Self {
+        let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
+        Self { scope, params }
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight, ParamError> {
         let Some((shape, init)) = self.params.get(name) else {
-            return Err(VitError::Spec(format!("no parameter `{name}` in this architecture")));
+            return Err(candle_core::Error::Msg(format!("no parameter `{name}` in this ViT's architecture")).into());
         };
-        Ok(match self.scope.weight(name, shape, *init)? {
-            Weight::Mapped(mapped) => Values::Mapped(mapped),
-            weight => Values::Copied(weight.to_vec().map_err(ParamError::from)?),
-        })
+        self.scope.weight(name, shape, *init)
     }
 
-    fn pair(&self, name: &str, first: &str) -> Result<Pair, VitError> {
-        Ok(Pair(self.values(&format!("{name}/{first}"))?, self.values(&format!("{name}/bias"))?))
+    fn values(&self, name: &str) -> Result<Values, ParamError> {
+        Values::of(&self.weight(name)?)
     }
 
-    fn block(&self, i: usize, scaled: bool) -> Result<Block, VitError> {
+    pub fn pair(&self, name: &str, first: &str) -> Result<Pair<Weight>, ParamError> {
+        Ok(Pair(self.weight(&format!("{name}/{first}"))?, self.weight(&format!("{name}/bias"))?))
+    }
+
+    pub fn block(&self, i: usize, scaled: bool) -> Result<Block<Weight>, ParamError> {
         let pair = |name: &str, first: &str| self.pair(&format!("blocks/{i}/{name}"), first);
-        let scale = |name: &str| self.values(&format!("blocks/{i}/{name}/scale"));
+        let scale = |name: &str| self.weight(&format!("blocks/{i}/{name}/scale"));
         Ok(Block {
             norm1: pair("norm1", "scale")?,
             qkv: pair("attn/qkv", "kernel")?,
@@ -108,18 +150,24 @@ impl Taker<'_> {
 impl Vit {
     /// A trunk of these sizes, its weights taken below [`PREFIX`]. Above one thread, rayon's pool is used.
     pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
+        let vit = Self::until(spec, spec.depth, source, threads)?;
+        let norm = Taker::new(Scope::root(source).sub(PREFIX), spec).pair("norm", "scale")?.values()?;
+        Ok(Self { norm: Some(norm), ..vit })
+    }
+
+    /// Only the embedding and the first `blocks` blocks, without the final norm.
+    pub fn until(spec: &VitSpec, blocks: usize, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
         spec.validate()?;
-        let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
         let learned = matches!(spec.positions, Positions::Learned { .. });
-        let taker = Taker { scope: Scope::root(source).sub(PREFIX), params };
+        let taker = Taker::new(Scope::root(source).sub(PREFIX), spec);
         Ok(Self {
             cls: spec.class_token.then(|| taker.values("cls")).transpose()?,
             pos: learned.then(|| taker.values("pos")).transpose()?,
             registers: (spec.registers > 0).then(|| taker.values("registers")).transpose()?,
-            patch: taker.pair("patch", "kernel")?,
-            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm", "scale")).transpose()?,
-            norm: taker.pair("norm", "scale")?,
-            blocks: (0..spec.depth).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
+            patch: taker.pair("patch", "kernel")?.values()?,
+            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm", "scale")?.values()).transpose()?,
+            norm: None,
+            blocks: (0..blocks).map(|i| taker.block(i, spec.layer_scale)?.values()).collect::<Result<_, _>>()?,
             places: Mutex::default(),
             spec: spec.clone(),
             threads,
@@ -134,8 +182,20 @@ impl Vit {
     /// Hidden states after block `block` (from 0; later blocks are not run), with the final norm if `normed`:
     /// [n, prefix + patches, width], class token first, then registers, then patches row by row.
     ///
-    /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block.
+    /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block or norm.
     pub fn tokens(&self, images: Images, block: usize, normed: bool) -> Vec<f32> {
+        let x = self.hidden(images, block + 1);
+        if !normed {
+            return x;
+        }
+        assert!(self.norm.is_some(), "this part of a trunk has no final norm");
+        let mut out = vec![0.0; x.len()];
+        self.norm.iter().for_each(|norm| norm.layer_norm(&x, self.spec.eps, &mut out));
+        out
+    }
+
+    /// Hidden states after the first `blocks` blocks, none of them included, without the final norm; see [`Vit::tokens`].
+    pub fn hidden(&self, images: Images, blocks: usize) -> Vec<f32> {
         let p = self.spec.patch;
         let grid = (images.height / p, images.width / p);
         assert_eq!((grid.0 * p, grid.1 * p), (images.height, images.width), "sides are no multiples of the patch {p}");
@@ -143,12 +203,8 @@ impl Vit {
         let mut x = self.embed(images, &places);
         let tokens = x.len() / (images.n * self.spec.width).max(1);
         let mut work = Work::new(&self.spec, images.n * tokens);
-        for block in &self.blocks[..=block] {
-            self.run(block, &mut x, tokens, &places, &mut work);
-        }
-        if normed {
-            self.layer_norm(&self.norm, &x, &mut work.normed);
-            return work.normed;
+        for block in &self.blocks[..blocks] {
+            block.run(&self.spec, self.threads, &mut x, tokens, &places, &mut work);
         }
         x
     }
@@ -171,7 +227,7 @@ impl Vit {
         }
         if let Some(norm) = &self.pre_norm {
             let mut normed = vec![0.0; x.len()];
-            self.layer_norm(norm, &x, &mut normed);
+            norm.layer_norm(&x, self.spec.eps, &mut normed);
             return normed;
         }
         x
@@ -199,50 +255,56 @@ impl Vit {
         };
         self.places.lock().entry(to).or_insert_with(|| Arc::new(compute())).clone()
     }
+}
 
-    fn layer_norm(&self, norm: &Pair, x: &[f32], out: &mut [f32]) {
-        layer_norm(x, norm.0.get(), norm.1.get(), self.spec.eps, out);
+impl Pair {
+    /// LayerNorm of rows `x` into `out`, with this scale and bias.
+    pub fn layer_norm(&self, x: &[f32], eps: f32, out: &mut [f32]) {
+        layer_norm(x, self.0.get(), self.1.get(), eps, out);
     }
+}
 
-    fn run(&self, block: &Block, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
-        let (w, heads) = (self.spec.width, self.spec.heads);
+impl Block {
+    /// The block on hidden states `x` [N, tokens, width], in place. `places`: the angles of queries and keys, if they are turned.
+    pub fn run(&self, spec: &VitSpec, threads: usize, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
+        let (w, heads) = (spec.width, spec.heads);
         let project = |pair: &Pair, x: &[f32], out: &mut [f32]| {
-            linear(x, pair.0.get(), pair.1.get(), out, self.threads);
+            linear(x, pair.0.get(), pair.1.get(), out, threads);
         };
-        let scales = block.scales.as_ref();
-        self.layer_norm(&block.norm1, x, &mut work.normed);
-        project(&block.qkv, &work.normed, &mut work.qkv);
-        if matches!(self.spec.positions, Positions::Rotary { .. }) {
+        let scales = self.scales.as_ref();
+        self.norm1.layer_norm(x, spec.eps, &mut work.normed);
+        project(&self.qkv, &work.normed, &mut work.qkv);
+        if matches!(spec.positions, Positions::Rotary { .. }) {
             rotary::rotate(&mut work.qkv, places, tokens, w, heads);
         }
-        attention(&work.qkv, &mut work.normed, tokens, w, heads, self.threads);
-        project(&block.proj, &work.normed, &mut work.branch);
+        attention(&work.qkv, &mut work.normed, tokens, w, heads, threads);
+        project(&self.proj, &work.normed, &mut work.branch);
         add(x, &work.branch, scales.map(|s| s.0.get()));
 
-        self.layer_norm(&block.norm2, x, &mut work.normed);
+        self.norm2.layer_norm(x, spec.eps, &mut work.normed);
         let rows = work.normed.len() / w;
-        work.hidden.resize(rows * block.fc1.1.get().len(), 0.0);
-        project(&block.fc1, &work.normed, &mut work.hidden);
-        self.activate(&mut work.hidden);
-        project(&block.fc2, &work.hidden, &mut work.branch);
+        work.hidden.resize(rows * self.fc1.1.get().len(), 0.0);
+        project(&self.fc1, &work.normed, &mut work.hidden);
+        if spec.gated {
+            gate(spec.activation, spec.mlp, &mut work.hidden);
+        } else {
+            activate(spec.activation, &mut work.hidden);
+        }
+        project(&self.fc2, &work.hidden, &mut work.branch);
         add(x, &work.branch, scales.map(|s| s.1.get()));
     }
+}
 
-    /// Apply the nonlinearity to [rows, hidden]; if the MLP is gated, multiply with the gates, which are the first half of each row.
-    fn activate(&self, hidden: &mut Vec<f32>) {
-        if !self.spec.gated {
-            return activate(self.spec.activation, hidden);
-        }
-        let m = self.spec.mlp;
-        let rows = hidden.len() / (2 * m);
-        for row in 0..rows {
-            let (gates, units) = hidden[2 * m * row..][..2 * m].split_at_mut(m);
-            activate(self.spec.activation, gates);
-            gates.iter_mut().zip(units).for_each(|(gate, x)| *gate *= *x);
-            hidden.copy_within(2 * m * row..2 * m * row + m, m * row);
-        }
-        hidden.truncate(rows * m);
+/// [rows, 2 * units] to [rows, units]: each row's second half times its first half after the nonlinearity.
+fn gate(activation: Activation, units: usize, hidden: &mut Vec<f32>) {
+    let rows = hidden.len() / (2 * units);
+    for row in 0..rows {
+        let (gates, values) = hidden[2 * units * row..][..2 * units].split_at_mut(units);
+        activate(activation, gates);
+        gates.iter_mut().zip(values).for_each(|(gate, x)| *gate *= *x);
+        hidden.copy_within(2 * units * row..2 * units * row + units, units * row);
     }
+    hidden.truncate(rows * units);
 }
 
 fn activate(activation: Activation, values: &mut [f32]) {
@@ -256,7 +318,7 @@ fn activate(activation: Activation, values: &mut [f32]) {
 }
 
 /// Buffers that every block reuses.
-struct Work {
+pub(super) struct Work {
     normed: Vec<f32>,
     qkv: Vec<f32>,
     branch: Vec<f32>,
@@ -264,7 +326,8 @@ struct Work {
 }
 
 impl Work {
-    fn new(spec: &VitSpec, rows: usize) -> Self {
+    /// For so many rows of hidden states.
+    pub fn new(spec: &VitSpec, rows: usize) -> Self {
         let zeros = |width: usize| vec![0.0; rows * width];
         Self { normed: zeros(spec.width), qkv: zeros(3 * spec.width), branch: zeros(spec.width), hidden: vec![] }
     }
