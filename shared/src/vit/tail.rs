@@ -15,7 +15,6 @@ use candle_core::{D, Device, Result, Tensor};
 use super::features::{Pool, grid, trainable_blocks};
 use super::forward::{Block, Pair, Taker, Work};
 use super::spec::{Activation, Positions};
-use super::tree::trains;
 use super::{VitError, VitSpec};
 use crate::array::Array;
 use crate::config::VitConfig;
@@ -247,14 +246,6 @@ impl Tail {
     fn weights(&self) -> impl Iterator<Item = &Weight> {
         let Pair(scale, bias) = &self.layers.norm;
         self.layers.blocks.iter().flat_map(Block::weights).chain([scale, bias])
-    }
-
-    /// Paths below the trunk's prefix of what trains, sorted.
-    pub fn paths(spec: &TailSpec) -> Vec<String> {
-        let paths = spec.vit.params().into_iter().map(|(path, ..)| path);
-        let mut paths: Vec<String> = paths.filter(|path| trains(path, &spec.blocks)).collect();
-        paths.sort();
-        paths
     }
 }
 
