@@ -232,18 +232,19 @@ fn modules(agent: &Agent, trunk: Option<&Trunk>) -> Vec<ModuleRow> {
     let trainable = agent.trainable_paths();
     let mut vit = ModuleRow { module: PREFIX.into(), trainable: 0, frozen: 0 };
     let encoder = modules.iter_mut().find(|row| PREFIX.starts_with(&format!("{}/", row.module)));
-    let mut shared = ModuleRow { module: String::new(), trainable: 0, frozen: 0 };
+    // What the store counts with the encoder.
+    let mut counted = ModuleRow { module: String::new(), trainable: 0, frozen: 0 };
     for (path, shape, _) in trunk.spec.params() {
         let numbers = shape.iter().product::<usize>() as u64;
         let trains = trainable.contains(&format!("{PREFIX}/{path}"));
         *(if trains { &mut vit.trainable } else { &mut vit.frozen }) += numbers;
         if trunk.pretrained.contains_key(&path) {
-            *(if trains { &mut shared.trainable } else { &mut shared.frozen }) += numbers;
+            *(if trains { &mut counted.trainable } else { &mut counted.frozen }) += numbers;
         }
     }
     if let Some(encoder) = encoder {
-        encoder.trainable -= shared.trainable;
-        encoder.frozen -= shared.frozen;
+        encoder.trainable -= counted.trainable;
+        encoder.frozen -= counted.frozen;
     }
     modules.push(vit);
     modules

@@ -130,9 +130,10 @@ impl Tail {
     /// The same without gradients, over plain numbers.
     pub fn values(&self, key: &str, tokens: &[f32]) -> Result<Vec<f32>> {
         let (vit, grid) = (&self.spec.vit, self.spec.grid(key)?);
-        let read = |e: ParamError| candle_core::Error::Msg(e.to_string());
-        let blocks = self.layers.blocks.iter().map(|block| block.values().map_err(read)).collect::<Result<Vec<_>>>()?;
-        let norm = self.layers.norm.values().map_err(read)?;
+        let refuse = |e: ParamError| candle_core::Error::Msg(e.to_string());
+        let blocks =
+            self.layers.blocks.iter().map(|block| block.values().map_err(refuse)).collect::<Result<Vec<_>>>()?;
+        let norm = self.layers.norm.values().map_err(refuse)?;
         let angles = self.angles(grid).unwrap_or_default();
         let (each, threads) = (self.spec.tokens(key)?, rayon::current_num_threads());
         let mut out = Vec::new();
