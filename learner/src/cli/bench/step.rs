@@ -93,11 +93,11 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let frame = once.encode(1, 10 * args.steps)?;
     let inside = once.encode(replayed, args.steps)? * replayed as f64;
     let step = once.step(args.steps)?;
-    let mut cases = vec![("features once", step), ("frozen ViT in the step", step + inside)];
+    let mut cases = vec![("features once".to_string(), step), ("frozen ViT in the step".into(), step + inside)];
     if args.trained != "0"
         && let Some(mut case) = Case::new(&args.set, &args.trained)?
     {
-        cases.push(("trained ViT in the step", case.step(args.steps)?));
+        cases.push((format!("ViT in the step, blocks trained: {}", args.trained), case.step(args.steps)?));
     }
     for ratio in &args.ratios {
         // Whoever acts encodes each new frame in every case.
