@@ -82,6 +82,15 @@ fn halved(shape: &[usize], axis: usize) -> Vec<usize> {
 }
 
 #[test]
+fn a_freeze_pattern_that_matches_nothing_lists_what_exists() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let set = "run.freeze=[\"^encoder/\"]";
+    let (ok, text) = lucid(&["train", "-c", "dummy", "--set", set, "--run", run.to_str().unwrap()]);
+    assert!(!ok && text.contains("^encoder/") && text.contains("dyn/dyngru") && text.contains("enc/"), "{text}");
+}
+
+#[test]
 fn a_lag_limit_that_would_stop_both_sides_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");

@@ -4,6 +4,8 @@
 
 mod failures;
 mod official;
+mod one_copy;
 mod processes;
 mod support;
+mod tamper;
 mod train;

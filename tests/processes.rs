@@ -11,11 +11,11 @@ use rustix::process::Signal;
 use shared::config::Config;
 use shared::experience::VERSION;
 use shared::params::{Tree, fingerprint};
-use shared::snapshot::PolicySnapshot;
-use shared::snapshot::format::{SnapshotHeader, encode};
+use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
+use shared::snapshot::{PolicySnapshot, digest};
 use shared::wire::{Doorway, Hello, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
 
-use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, wait_for, wait_within};
+use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, small_vit, through, wait_for, wait_within};
 
 #[test]
 fn a_killed_actor_is_back_within_ten_seconds_and_the_run_goes_on() {
@@ -92,37 +92,105 @@ fn start(args: &[&str]) -> Child {
         .unwrap()
 }
 
+/// A learner of `dummy`, with a door open for actor 0, and the launcher's end of the link to it.
+struct Invited {
+    learner: Child,
+    launcher: Visitor<Notice, Order>,
+    door: String,
+    generation: u32,
+    _dir: tempfile::TempDir,
+}
+
+impl Invited {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
+        std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
+        let door = Doorway::open().unwrap();
+        let learner = start(&["learner", "--join", door.name(), "--run", dir.path().to_str().unwrap()]);
+        let launcher: Visitor<Notice, Order> = door.accept(PATIENCE).unwrap();
+        let next = || launcher.receiver.recv_timeout(PATIENCE).unwrap().message;
+        while !matches!(next(), Notice::Ready(_)) {}
+        launcher.sender.send(&Order::Invite { actor: 0 }).unwrap();
+        let invitation = |notice| match notice {
+            Notice::Invitation { door, generation, .. } => Some((door, generation)),
+            _ => None,
+        };
+        let (door, generation) = std::iter::repeat_with(next).find_map(invitation).unwrap();
+        Self { learner, launcher, door, generation, _dir: dir }
+    }
+
+    fn next(&self) -> Notice {
+        self.launcher.receiver.recv_timeout(PATIENCE).unwrap().message
+    }
+
+    fn hello(&self, token: &str, pid: u32) -> ToLearner {
+        let (token, binary) = (token.into(), env!("CARGO_PKG_VERSION").into());
+        ToLearner::Hello(Box::new(Hello { token, actor: 0, generation: self.generation, pid, binary }))
+    }
+
+    fn end(mut self) {
+        self.launcher.sender.send(&Order::Stop { reason: "test".into() }).unwrap();
+        while !matches!(self.next(), Notice::Done { .. }) {}
+        assert!(self.learner.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn a_stranger_is_refused_and_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
-    std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
-    let door = Doorway::open().unwrap();
-    let mut learner = start(&["learner", "--join", door.name(), "--run", dir.path().to_str().unwrap()]);
-    let visitor: Visitor<Notice, Order> = door.accept(PATIENCE).unwrap();
-    let next = || visitor.receiver.recv_timeout(PATIENCE).unwrap().message;
-    while !matches!(next(), Notice::Ready(_)) {}
-    visitor.sender.send(&Order::Invite { actor: 0 }).unwrap();
-    let name = loop {
-        if let Notice::Invitation { door, .. } = next() {
-            break door;
-        }
-    };
-    let hello =
-        Hello { token: "guess".into(), actor: 0, generation: 0, pid: 4242, binary: env!("CARGO_PKG_VERSION").into() };
-    let (_sender, answers) = knock::<ToLearner, ToActor>(&name, &ToLearner::Hello(Box::new(hello))).unwrap();
+    let invited = Invited::new();
+    let (_sender, answers) = knock::<ToLearner, ToActor>(&invited.door, &invited.hello("guess", 4242)).unwrap();
     let ToActor::Refused { reason } = answers.recv_timeout(PATIENCE).unwrap().message else { panic!("not refused") };
     assert!(reason.contains("4242") && reason.contains("token"), "{reason}");
     loop {
-        match next() {
+        match invited.next() {
             Notice::Report(report) if report.warnings.iter().any(|w| w.contains("4242")) => break,
             Notice::Joined { .. } => panic!("a stranger joined"),
             _ => {}
         }
     }
-    visitor.sender.send(&Order::Stop { reason: "test".into() }).unwrap();
-    while !matches!(next(), Notice::Done { .. }) {}
-    assert!(learner.wait().unwrap().success());
+    invited.end();
+}
+
+#[test]
+fn an_actor_that_acts_with_other_weights_than_it_was_sent_is_named_and_cut_off() {
+    let invited = Invited::new();
+    let hello = invited.hello("secret", std::process::id());
+    let (sender, answers) = knock::<ToLearner, ToActor>(&invited.door, &hello).unwrap();
+    let (version, sent) = loop {
+        let incoming = answers.recv_timeout(PATIENCE).unwrap();
+        if let ToActor::Snapshot { version, .. } = incoming.message {
+            break (version, digest(&SnapshotView::open(incoming.bulk.into_region()).unwrap()));
+        }
+    };
+    sender.send(&ToLearner::SnapshotTaken { version, digest: sent ^ 1 }).unwrap();
+    loop {
+        if let Notice::Report(report) = invited.next()
+            && report.warnings.iter().any(|w| w.contains("actor 0") && w.contains("other weights"))
+        {
+            break;
+        }
+    }
+    while answers.recv_timeout(PATIENCE).is_ok() {}
+    invited.end();
+}
+
+#[test]
+fn an_actor_needs_no_file_of_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = small_vit(dir.path());
+    let args = through(weights.to_str().unwrap());
+    let args: Vec<&str> = args.iter().map(String::as_str).chain(["--actors", "1"]).collect();
+    let mut run = Run::start(&dir.path().join("run"), &args);
+    run.make_steps(50);
+    std::fs::remove_file(&weights).unwrap();
+    let old = run.actor(0).expect("actor 0 runs");
+    kill(old, Signal::KILL);
+    wait_for("actor 0 to be back", || run.actor(0).is_some_and(|pid| pid != old));
+    run.make_steps(200);
+    run.signal(Signal::INT);
+    run.end_well();
+    assert!(checkpoint(&run.dir).replay.streams.iter().any(|stream| stream.id.generation == 1));
 }
 
 /// What a learner of this config welcomes actors with, and its agent.

@@ -22,12 +22,18 @@ pub struct Run {
 impl Run {
     /// Start `lucid train` with these arguments on a run folder. Its output goes to files beside the folder.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
+        Self::start_with(dir, args, &[])
+    }
+
+    /// [`Self::start`] with variables of the environment.
+    pub fn start_with(dir: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Self {
         let output = |end: &str| File::create(dir.with_extension(end)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
             .arg("train")
             .args(args)
             .arg("--run")
             .arg(dir)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output("out"))
             .stderr(output("err"))
@@ -73,6 +79,22 @@ impl Run {
         files.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect()
     }
 
+    /// Process of the learner, while it runs.
+    pub fn learner(&self) -> Option<u32> {
+        children(self.pid()).into_iter().find(|(_, args)| args.iter().any(|arg| arg == "learner")).map(|(pid, _)| pid)
+    }
+
+    /// Wait until there is a complete checkpoint with updates in it.
+    pub fn wait_for_checkpoint(&self) -> Cut {
+        let latest = || Checkpoints::new(&self.dir, 2).latest().ok().flatten().map(|loaded| loaded.cut);
+        let mut found = None;
+        wait_for("a checkpoint", || {
+            found = latest().filter(|cut| cut.counters.updates > 0);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     /// Process of an actor, while it runs.
     pub fn actor(&self, index: u32) -> Option<u32> {
         let wanted = ["--index".to_string(), index.to_string()];
@@ -105,6 +127,11 @@ pub fn lucid(args: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_lucid")).args(args).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// Text without what the terminal adds to break it into lines.
+pub fn flat(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace() && *c != '│').collect()
 }
 
 pub fn kill(pid: u32, signal: Signal) {
@@ -146,6 +173,31 @@ fn parent_of(pid: u32) -> Option<u32> {
 fn arguments(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).split('\0').map(String::from).collect()
+}
+
+/// A small ViT with its configuration, copied into a folder.
+pub fn small_vit(folder: &Path) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/vit/hf_dinov2");
+    let weights = folder.join("model.safetensors");
+    fs::copy(format!("{source}.safetensors"), &weights).unwrap();
+    fs::copy(format!("{source}_config/config.json"), folder.join("config.json")).unwrap();
+    weights
+}
+
+/// Arguments of a short run that sees through these weights.
+pub fn through(weights: &str) -> Vec<String> {
+    let sets = [
+        &format!("vit.weights={weights}"),
+        "env.task=catch",
+        "env.observe=pixels",
+        "env.size=[56, 56]",
+        "vit.decode=features",
+        "vit.reduce=4",
+        "vit.calibration=64",
+        "run.train_ratio=1",
+    ];
+    let sets = sets.into_iter().flat_map(|set| ["--set".to_string(), set.to_string()]);
+    ["-c", "dummy"].map(String::from).into_iter().chain(sets).collect()
 }
 
 /// The newest checkpoint of a run.

@@ -39,7 +39,7 @@ impl ActLoop {
             meter.step(env, o.reward, o.is_first, o.is_last);
         }
         let obs = self.stack(&steps)?;
-        let mut columns = meter.time(Part::Features, || self.features.observe(obs));
+        let mut columns = meter.time(Part::Features, || self.features.observe(obs))?;
         let n = self.envs.len();
         let acted = self.acted.get_or_insert_with(|| policy.acting.initial(n));
         meter.time(Part::Policy, || policy.acting.step(acted, &columns, &mut self.draws))?;

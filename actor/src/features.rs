@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use half::f16;
 use shared::array::Array;
 use shared::config::VitConfig;
 use shared::env::{FLAGS, Spaces};
 use shared::params::Params;
 use shared::snapshot::format::SnapshotView;
-use shared::vit::{self, PREFIX, VitError, VitSpec};
+use shared::vit::{self, VitError, VitSpec};
 use shared::wire::Bulk;
 
 use crate::ActorError;
@@ -54,26 +53,27 @@ impl Features {
             true => Params::read_only(&[])?,
             false => {
                 let view = SnapshotView::open(bulk.into_region()).map_err(|e| refuse(e.to_string()))?;
-                Params::read_only(&[(PREFIX, &view)])?
+                Params::read_only(&[("", &view)])?
             }
         };
         Ok(Self::new(Some(vit::Features::new(config, spec, &params, threads)?), agent))
     }
 
     /// Observations of N environments, [N, …] by key with flags and reward, as the agent sees and records them.
-    pub fn observe(&self, mut obs: BTreeMap<String, Array>) -> BTreeMap<String, Array> {
-        let Some(encoder) = &self.encoder else { return obs };
+    /// The policy acts on features as they are recorded: rounded to float16.
+    pub fn observe(&self, mut obs: BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, VitError> {
+        let Some(encoder) = &self.encoder else { return Ok(obs) };
         for (key, space) in &self.agent {
             let Some(image) = key.strip_prefix("vit/") else { continue };
             let Some(frames) = obs.get(image) else { continue };
             let [n, height, width, _] = frames.shape[..] else { continue };
-            let numbers = encoder.encode(&frames.bytes, n, height, width).into_iter().map(f16::from_f32);
+            let numbers = vit::round_features(&encoder.encode(&frames.bytes, n, height, width))?;
             let shape = [&[n], space.shape.as_slice()].concat();
-            obs.insert(key.clone(), Array::f16(&shape, &numbers.collect::<Vec<_>>()));
+            obs.insert(key.clone(), Array::f16(&shape, &numbers));
             if !self.agent.contains_key(image) {
                 obs.remove(image);
             }
         }
-        obs
+        Ok(obs)
     }
 }

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<(), ActorError> {
         link: receiver,
         reply: sender.clone(),
         blueprint: Blueprint {
-            config: config.agent_through(sizes.as_ref(), &welcome.env_obs)?,
+            config: config.acting_through(sizes.as_ref(), &welcome.env_obs)?,
             obs: welcome.agent_obs.clone(),
             act: welcome.act.clone(),
             layout: welcome.layout,

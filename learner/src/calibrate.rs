@@ -10,7 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::array::Array;
 use shared::config::Config;
 use shared::params::{ParamError, Tree};
-use shared::vit::{Features, TARGET, Tail};
+use shared::vit::{Features, TARGET, Tail, round_features};
 
 use crate::RunError;
 use crate::principal::{SMALLEST_VARIANCE, components, moments};
@@ -24,7 +24,9 @@ pub fn statistics(config: &Config, features: &Features, tail: Option<&Tail>) -> 
     let mut tree = Tree::new();
     for (key, frames) in frames(config)? {
         let [count, height, width, _] = frames.shape[..] else { continue };
-        let encoded = features.encode(&frames.bytes, count, height, width);
+        // As they are recorded, so that the deviations count what rounding adds.
+        let encoded = round_features(&features.encode(&frames.bytes, count, height, width))?;
+        let encoded: Vec<f32> = encoded.iter().map(|x| x.to_f32()).collect();
         let (width, reduce) = (features.width(), config.vit.reduce);
         match tail {
             None => insert(&mut tree, &key, &encoded, width, reduce),

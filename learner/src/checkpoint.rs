@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shared::array::Array;
+use shared::params::FrozenRecord;
 
 use crate::durable::{self, FileError};
 use crate::limiter::LimiterState;
@@ -64,6 +65,23 @@ pub struct Frozen {
     pub digest: String,
     /// Where its weights came from.
     pub source: String,
+    /// BLAKE3 of each tensor by path; empty in checkpoints of before they were kept.
+    #[serde(default)]
+    pub tensors: BTreeMap<String, String>,
+}
+
+impl From<FrozenRecord> for Frozen {
+    fn from(record: FrozenRecord) -> Self {
+        Self { digest: record.digest, source: record.source, tensors: record.tensors }
+    }
+}
+
+impl Frozen {
+    /// The record of a prefix, as a store compares it.
+    pub fn record(&self, prefix: &str) -> FrozenRecord {
+        let Self { digest, source, tensors } = self.clone();
+        FrozenRecord { prefix: prefix.into(), digest, source, bytes: 0, tensors }
+    }
 }
 
 /// Everything a run resumes from, taken at one instant between two updates.

@@ -151,9 +151,17 @@ pub enum RunError {
         help: String,
     },
     /// A frozen parameter that is not what it was.
-    #[error("frozen parameters `{prefix}` have digest {found}, but the run was made with {recorded} (from {origin})")]
-    #[diagnostic(help("bring the original weights back, or start a new run"))]
+    #[error(
+        "frozen parameters are not what they were: {tensors}; `{prefix}` now has digest {found}, but the run was made with \
+         {recorded} (from {origin})"
+    )]
+    #[diagnostic(help(
+        "bring the original weights back (`lucid vit fetch` does it for a fetched model) and go on from the last checkpoint with \
+         `lucid train --run …`, or start a new run"
+    ))]
     Frozen {
+        /// Paths of the changed tensors, or the prefix where they are not known.
+        tensors: String,
         /// Module prefix.
         prefix: String,
         /// Digest in the checkpoint.

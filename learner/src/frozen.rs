@@ -8,15 +8,19 @@ use candle_core::{Device, Var};
 use ipc_channel::ipc::IpcSharedMemory;
 use shared::array::Array;
 use shared::config::{Config, VitConfig};
+use shared::kernels::Precision;
 use shared::params::{Create, ParamError, Params, ReadOnly, Scope, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, Tail, TailSpec, Tree, Vit, VitSpec, check, random, split, trainable_blocks};
+use shared::vit::{
+    Features, PREFIX, PRODUCTS, Tail, TailSpec, Tree, Vit, VitSpec, check, products, random, split, trainable_blocks,
+};
 use shared::wire::Bulk;
 
 use crate::RunError;
 use crate::checkpoint::Frozen;
 use crate::error::io;
-use crate::vit::{Hints, Loaded, Located, fetch, load, verify};
+use crate::proof::check_trunk_against;
+use crate::vit::{FetchError, Hints, Loaded, Located, fetch, load, verify};
 
 /// File in the run folder with the trunk's sizes.
 const SIZES: &str = "vit.json";
@@ -37,14 +41,15 @@ pub struct Trunk {
 
 impl Trunk {
     /// As the config says: from its file, untrained, or only its sizes. None if images go to the convolutional encoder.
-    /// The sizes must be those that the run was made with.
-    pub fn load(config: &Config, run: &Path) -> Result<Option<Self>, RunError> {
+    /// The sizes must be those that the run was made with. What a checkpoint `recorded` serves to name the tensors that have changed
+    /// in a damaged file.
+    pub fn load(config: &Config, run: &Path, recorded: Option<&Frozen>) -> Result<Option<Self>, RunError> {
         if config.vit.weights.is_empty() {
             return Ok(None);
         }
         let (tree, spec, source) = match config.vit.features.as_str() {
             "pretrained" => {
-                let loaded = read(&config.vit.weights, &Hints::of(&config.vit)?)?;
+                let loaded = read(&config.vit.weights, &Hints::of(&config.vit)?, recorded)?;
                 if let Some(spec) = remembered(run)? {
                     check(&loaded.tensors, &spec, &loaded.source)?;
                 }
@@ -60,18 +65,23 @@ impl Trunk {
         let (tree, trained) = split(tree, &blocks);
         let array = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| (path, Array::f32(&shape, &values));
         let pretrained = trained.into_iter().map(array).collect();
-        Ok(Some(Self { pretrained, ..Self::from_tree(tree, spec, source)? }))
+        Ok(Some(Self { pretrained, ..Self::from_tree(tree, spec, source, config.vit.products())? }))
     }
 
-    /// Of what `vit.weights` takes.
+    /// Of what `vit.weights` takes, in float32.
     pub fn of_weights(weights: &str, hints: &Hints) -> Result<Self, RunError> {
-        let loaded = read(weights, hints)?;
-        Self::from_tree(loaded.tensors, loaded.spec, loaded.source)
+        let loaded = read(weights, hints, None)?;
+        Self::from_tree(loaded.tensors, loaded.spec, loaded.source, Precision::Float32)
     }
 
-    /// The trunk itself.
+    /// The trunk itself, in float32.
     pub fn vit(&self, threads: usize) -> Result<Vit, RunError> {
-        Ok(Vit::new(&self.spec, &self.params, threads)?)
+        Ok(Vit::new(&self.spec, &self.params, threads, Precision::Float32)?)
+    }
+
+    /// Its parameters, below [`PREFIX`].
+    pub fn params(&self) -> &Params<ReadOnly> {
+        &self.params
     }
 
     /// Keep the sizes in the run folder, once.
@@ -88,16 +98,21 @@ impl Trunk {
         Ok(Self { spec, region: None, record: None, pretrained: Default::default(), params: Params::read_only(&[])? })
     }
 
-    fn from_tree(tree: Tree, spec: VitSpec, source: String) -> Result<Self, RunError> {
+    fn from_tree(tree: Tree, spec: VitSpec, source: String, precision: Precision) -> Result<Self, RunError> {
+        let products = products(&tree, precision).into_iter().map(|(path, values)| {
+            let shape = vec![values.len()];
+            (format!("{PRODUCTS}/{path}"), (shape, values))
+        });
         let weight = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| {
             Ok((path, Weight::Var(Var::from_vec(values, shape, &Device::Cpu).map_err(ParamError::from)?)))
         };
-        let weights = tree.into_iter().map(weight).collect::<Result<Vec<_>, RunError>>()?;
+        let own = tree.into_iter().map(|(path, values)| (format!("{PREFIX}/{path}"), values));
+        let weights = own.chain(products).map(weight).collect::<Result<Vec<_>, RunError>>()?;
         let header = SnapshotHeader { version: 0, update: 0, published: 0 };
         let region = IpcSharedMemory::from_bytes(&encode(&header, &weights)?);
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
-        let params = Params::read_only(&[(PREFIX, &view)])?;
-        let record = Frozen { digest: params.digest(PREFIX)?, source };
+        let params = Params::read_only(&[("", &view)])?;
+        let record = Frozen { source, ..params.record(PREFIX)?.into() };
         Ok(Self { spec, region: Some(region), record: Some(record), pretrained: Default::default(), params })
     }
 
@@ -119,7 +134,7 @@ fn sizes(config: &VitConfig) -> Result<VitSpec, RunError> {
     if config.weights == "dinov2-small" {
         return Ok(VitSpec::dinov2_small());
     }
-    Ok(read(&config.weights, &Hints::of(config)?)?.spec)
+    Ok(read(&config.weights, &Hints::of(config)?, None)?.spec)
 }
 
 /// The sizes that a run was made with, if it was made already.
@@ -134,13 +149,30 @@ fn remembered(run: &Path) -> Result<Option<VitSpec>, RunError> {
 
 /// The trunk that `vit.weights` names, with what it was fetched from as its source, if it was. Fetched weights must still be what was
 /// fetched.
-fn read(weights: &str, hints: &Hints) -> Result<Loaded, RunError> {
+fn read(weights: &str, hints: &Hints, recorded: Option<&Frozen>) -> Result<Loaded, RunError> {
     let path = match crate::vit::locate(weights)? {
         Located::Local(path) => return Ok(load(&path, hints)?),
         Located::Cached(path) => path,
         Located::Missing => fetch(weights, &mut |event| tracing::info!("{event:?}"))?,
     };
-    let origin = verify(&path)?.origin();
+    let origin = verify(&path).map_err(|damage| name_changed(damage, &path, hints, recorded))?.origin();
     let loaded = load(&path, hints)?;
     Ok(Loaded { source: format!("{origin}, in {}", path.display()), ..loaded })
+}
+
+/// The tensors that are not the recorded ones, if the damaged file still has such; else the damage itself.
+fn name_changed(damage: FetchError, path: &Path, hints: &Hints, recorded: Option<&Frozen>) -> RunError {
+    let loaded = recorded.and_then(|recorded| Some((recorded, load(path, hints).ok()?)));
+    let compared = loaded.map(|(recorded, Loaded { spec, mut tensors, source, .. })| {
+        // What trains is not recorded.
+        tensors.retain(|path, _| {
+            recorded.tensors.is_empty() || recorded.tensors.contains_key(&format!("{PREFIX}/{path}"))
+        });
+        Trunk::from_tree(tensors, spec, source, Precision::Float32)
+            .and_then(|trunk| check_trunk_against(&trunk, recorded))
+    });
+    match compared {
+        Some(Err(changed @ RunError::Frozen { .. })) => changed,
+        _ => damage.into(),
+    }
 }

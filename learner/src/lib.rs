@@ -20,6 +20,7 @@ pub mod pickle;
 pub mod plot;
 mod principal;
 mod process;
+mod proof;
 mod publisher;
 pub mod replay;
 pub mod report;

@@ -10,6 +10,7 @@ use crate::RunError;
 use crate::agent::Agent;
 use crate::batches::Batches;
 use crate::checkpoint::{Checkpoints, Cut, Frozen};
+use crate::proof::{check_agent, check_trunk};
 use crate::replay::{Manifest, PendingSave};
 use crate::run::Run;
 
@@ -50,7 +51,9 @@ impl<'a> Saver<'a> {
     }
 }
 
+/// Only of frozen parameters that are what they were; those of the ViT are checked by [`write`].
 fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pending<'a>, RunError> {
+    check_agent(agent)?;
     let mut frozen = frozen(agent);
     let trunk = run.trunk.as_ref().and_then(|trunk| trunk.record.clone());
     frozen.extend(trunk.map(|record| (PREFIX.to_string(), record)));
@@ -66,10 +69,7 @@ fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pendin
 
 /// Frozen subtrees of an agent; the ViT is beside it.
 pub fn frozen(agent: &Agent) -> BTreeMap<String, Frozen> {
-    let record = |r: &shared::params::FrozenRecord| {
-        (r.prefix.clone(), Frozen { digest: r.digest.clone(), source: r.source.clone() })
-    };
-    agent.params().frozen().iter().map(record).collect()
+    agent.params().frozen().iter().map(|record| (record.prefix.clone(), record.clone().into())).collect()
 }
 
 /// Fingerprint of a resolved configuration.
@@ -78,13 +78,15 @@ pub fn fingerprint(config: &shared::config::Config) -> Result<String, RunError> 
 }
 
 /// The writer thread: until the train thread is done. A checkpoint that cannot be written is told and the run goes on, except for
-/// the last one, whose error is returned.
+/// the last one, whose error is returned. Frozen parameters that have changed end the run: nothing that was computed with them is
+/// saved.
 pub fn write_all(run: &Run, checkpoints: &Checkpoints, queue: &Receiver<Pending<'_>>) -> Result<(), RunError> {
     let mut result = Ok(());
     for pending in queue {
         let start = Instant::now();
-        result = write(checkpoints, pending);
+        result = write(run, checkpoints, pending);
         match &result {
+            Err(RunError::Frozen { .. }) => break,
             Ok(()) => run.record("checkpoint/seconds", start.elapsed().as_secs_f64()),
             Err(error) => run.warn(format!("checkpoint not written: {error}")),
         }
@@ -92,7 +94,9 @@ pub fn write_all(run: &Run, checkpoints: &Checkpoints, queue: &Receiver<Pending<
     result
 }
 
-fn write(checkpoints: &Checkpoints, pending: Pending<'_>) -> Result<(), RunError> {
+fn write(run: &Run, checkpoints: &Checkpoints, pending: Pending<'_>) -> Result<(), RunError> {
+    // Here, where no update waits for it: it may be gigabytes.
+    run.trunk.as_ref().map_or(Ok(()), check_trunk)?;
     let cut = (pending.finish)(pending.replay.write()?);
     checkpoints.save(&cut)?;
     Ok(())

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use learner::vit::{Family, Hints, LoadError, Loaded, load};
 use safetensors::SafeTensors;
-use shared::config::{TrainableBlocks, VitConfig};
+use shared::config::{Config, VitConfig};
 use shared::env::{Space, Spaces};
+use shared::kernels::Precision;
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
 use shared::vit::{self, Filter, Images, PREFIX, Pixels, Tree, Vit, VitError, VitSpec};
 
@@ -89,7 +90,7 @@ fn hints(name: &str, folder: &Path) -> Hints {
 }
 
 fn trunk(loaded: &Loaded, threads: usize) -> Vit {
-    Vit::new(&loaded.spec, &Flat(loaded.tensors.clone()), threads).unwrap()
+    Vit::new(&loaded.spec, &Flat(loaded.tensors.clone()), threads, Precision::Float32).unwrap()
 }
 
 #[test]
@@ -282,25 +283,9 @@ fn vit_random_trunk_is_the_same_for_a_seed_and_fits_its_sizes() {
 }
 
 fn config(features: &str, pool: &str, grid: usize, decode: &str) -> VitConfig {
-    let (weights, block, trainable_blocks) = ("w".into(), -1, TrainableBlocks::Last(0));
+    let defaults = Config::load::<&str, &str>(&[], &[]).unwrap().vit;
     let (features, pool, decode) = (features.into(), pool.into(), decode.into());
-    let (family, prefix, heads, size) = ("auto".into(), String::new(), 0, [0, 0]);
-    let (reduce, calibration) = (0, 0);
-    VitConfig {
-        weights,
-        family,
-        prefix,
-        heads,
-        size,
-        features,
-        block,
-        trainable_blocks,
-        pool,
-        grid,
-        reduce,
-        calibration,
-        decode,
-    }
+    VitConfig { weights: "w".into(), features, pool, grid, decode, reduce: 0, ..defaults }
 }
 
 #[test]

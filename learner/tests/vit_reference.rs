@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use learner::vit::{Hints, fetch, load};
 use safetensors::SafeTensors;
+use shared::kernels::Precision;
 use shared::params::{Init, Mapped, ParamError, Source, Weight};
 use shared::vit::{self, Images, PREFIX, Tree, Vit, VitSpec};
 
@@ -70,7 +71,7 @@ fn vit_dinov2_small_reference() {
     let loaded = load(&path, &Hints::default()).unwrap();
     vit::check(&loaded.tensors, &VitSpec::dinov2_small(), &loaded.source).unwrap();
     assert_eq!(loaded.spec, VitSpec::dinov2_small());
-    let trunk = Vit::new(&loaded.spec, &Loaded(loaded.tensors), 1).unwrap();
+    let trunk = Vit::new(&loaded.spec, &Loaded(loaded.tensors), 1, Precision::Float32).unwrap();
     let reference = Reference::open();
     let tokens = |image: &str, block: usize, normed: bool| {
         let (pixels, side) = reference.image(image);

@@ -16,9 +16,10 @@ use shared::dreamer::Acting;
 use shared::dreamer::inputs::Columns;
 use shared::env::{FLAGS, Space, Spaces};
 use shared::experience::{DETER, STOCH};
+use shared::kernels::Precision;
 use shared::params::{Create, Params, Region, Scope, Tree};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{self, Images, PREFIX, Tail, TailSpec, Vit};
+use shared::vit::{self, Images, PREFIX, Tail, TailSpec, Vit, VitError};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/vit")
@@ -75,7 +76,11 @@ fn vit_frozen_blocks_and_then_those_that_train_give_the_tokens_of_the_whole_trun
             (0..planes.len()).map(|i| planes[(i / (3 * area) * 3 + i % 3) * area + i / 3 % area]).collect();
         let images = Images { pixels: &pixels, n, height, width };
         let spec = &loaded.spec;
-        let whole = Vit::new(spec, &store(loaded.tensors.clone()), 1).unwrap().tokens(images, spec.depth - 1, true);
+        let whole = Vit::new(spec, &store(loaded.tensors.clone()), 1, Precision::Float32).unwrap().tokens(
+            images,
+            spec.depth - 1,
+            true,
+        );
         if spec.normed {
             let tokens: Vec<f32> = bytemuck::pod_collect_to_vec(expected.tensor("native/tokens").unwrap().data());
             assert_close(&whole, &tokens, &name);
@@ -89,7 +94,7 @@ fn vit_frozen_blocks_and_then_those_that_train_give_the_tokens_of_the_whole_trun
             let tail = TailSpec::new(&config.unwrap().vit, spec, &frames).unwrap().unwrap();
             let (frozen, trained) = vit::split(loaded.tensors.clone(), &tail.blocks());
             assert!(trained.len() > 12 && frozen.contains_key("patch/kernel"), "{name}");
-            let trunk = Vit::until(spec, tail.blocks().start, &store(frozen), 1).unwrap();
+            let trunk = Vit::until(spec, tail.blocks().start, &store(frozen), 1, Precision::Float32).unwrap();
             let hidden = trunk.hidden(images, tail.blocks().start);
             let params = store(trained);
             let module = Tail::new(&Scope::root(&params).sub("enc").sub("vit"), &tail).unwrap();
@@ -109,11 +114,14 @@ struct Set {
 }
 
 impl Set {
-    fn new() -> Self {
+    fn new(pool: &str) -> Self {
         let loaded = open("hf_dinov2", &repository());
         let sets = ["vit.trainable_blocks=1", "vit.reduce=0", "agent.opt.lr=1e-3", "agent.opt.warmup=1"];
-        let config =
-            Config::load(&["dummy"], &[&sets[..], &["vit.weights=w", "vit.decode=features"]].concat()).unwrap();
+        let config = Config::load(
+            &["dummy"],
+            &[&sets[..], &["vit.weights=w", "vit.decode=features", &format!("vit.pool={pool}")]].concat(),
+        )
+        .unwrap();
         let frames = Spaces::from([("image".to_string(), Space::image(32, 32, 3))]);
         let options = config.agent_through(Some(&loaded.spec), &frames).unwrap();
         let obs = vit::agent_spaces(&frames, &config.vit, &loaded.spec).unwrap();
@@ -170,7 +178,11 @@ fn value(agent: &Agent, path: &str) -> Vec<f32> {
 
 #[test]
 fn vit_blocks_that_train_start_as_pretrained_change_and_reach_actors_in_the_snapshot() {
-    let set = Set::new();
+    ["grid", "attention"].into_iter().for_each(train_and_act);
+}
+
+fn train_and_act(pool: &str) {
+    let set = Set::new(pool);
     assert_eq!(set.obs["vit/image"].shape, [17, 32], "hidden states of a class token and 4 x 4 patches are recorded");
     let mut agent = set.agent(&[]).unwrap();
     let paths: Vec<String> = agent.trainable_paths().into_iter().filter(|path| path.starts_with("enc/vit/")).collect();
@@ -204,7 +216,7 @@ fn vit_blocks_that_train_start_as_pretrained_change_and_reach_actors_in_the_snap
 
 #[test]
 fn vit_blocks_that_train_are_restored_and_go_on_to_the_bit() {
-    let set = Set::new();
+    let set = Set::new("grid");
     let mut agent = set.agent(&[]).unwrap();
     agent.train(&set.batch(0)).unwrap();
     let state = agent.save().unwrap();
@@ -220,7 +232,7 @@ fn vit_blocks_that_train_are_restored_and_go_on_to_the_bit() {
 
 #[test]
 fn vit_parts_of_the_blocks_that_train_can_be_frozen_by_pattern() {
-    let set = Set::new();
+    let set = Set::new("grid");
     let mut agent = set.agent(&["enc/.*norm.*"]).unwrap();
     for seed in 0..2 {
         agent.train(&set.batch(seed)).unwrap();
@@ -233,4 +245,18 @@ fn vit_parts_of_the_blocks_that_train_can_be_frozen_by_pattern() {
     assert!(agent.params().verify().unwrap().iter().all(|report| report.holds()));
     let error = set.agent(&["enc/vit/blocks/0/.*"]).err().unwrap();
     assert!(error.contains("enc/vit/blocks/0/.*") && error.contains("enc/vit/blocks/1/norm1"), "{error}");
+}
+
+#[test]
+fn vit_hidden_states_that_float16_does_not_hold_are_refused() {
+    let mut loaded = open("hf_dinov2", &repository());
+    loaded.tensors.get_mut("patch/bias").unwrap().1.fill(1e6);
+    let sets = ["vit.trainable_blocks=1", "vit.weights=w", "vit.decode=features"];
+    let config = Config::load(&["dummy"], &sets).unwrap().vit;
+    let frames = Spaces::from([("image".to_string(), Space::image(32, 32, 3))]);
+    let seen = vit::agent_spaces(&frames, &config, &loaded.spec).unwrap();
+    let encoder = vit::Features::new(&config, &loaded.spec, &store(loaded.tensors), 1).unwrap();
+    let obs = Columns::from([("image".to_string(), Array::zeros(DType::U8, &[1, 32, 32, 3]))]);
+    let error = actor::Features::new(Some(encoder), seen).observe(obs).err().unwrap();
+    assert!(matches!(error, VitError::Range { .. }), "{error}");
 }

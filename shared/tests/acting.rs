@@ -29,7 +29,7 @@ fn spaces() -> (Spaces, Spaces) {
 }
 
 fn config(set: &[&str]) -> AgentConfig {
-    Config::load(&["size1m"], set).unwrap().agent()
+    Config::load(&["size1m"], set).unwrap().acting()
 }
 
 /// With tensors over variables, and over a snapshot of these.
@@ -103,6 +103,8 @@ fn a_step_over_mapped_weights_is_the_step_with_tensors() {
     }
     assert_same(&["agent.dyn.rssm.absolute=true", "agent.dyn.rssm.obslayers=2", "agent.policy.layers=2"], 2);
     assert_same(&["agent.enc.simple.symlog=false", "vit.reduce=2", "agent.dyn.rssm.unimix=0.1"], 2);
+    assert_same(&["vit.pool=attention", "vit.queries=3", "vit.reduce=2"], 2);
+    assert_same(&["vit.pool=attention", "vit.reduce=0", "vit.adapter={layers=1, units=7}"], 3);
 }
 
 #[test]
@@ -111,18 +113,39 @@ fn other_layers_and_precisions_act_too() {
     assert_same(&["agent.dyn.rssm.dynlayers=2"], 2);
     assert_same(&["agent.policy.norm=layer"], 2);
     assert_same(&["agent.compute_dtype=bfloat16"], 2);
+    assert_same(&["vit.pool=attention", "agent.compute_dtype=bfloat16"], 2);
+    assert_same(&["vit.adapter={layers=1, act=\"none\", norm=\"layer\"}"], 2);
 }
 
 #[test]
 fn a_step_over_mapped_weights_allocates_nothing() {
-    let [_, acting] = both(&config(&[]));
-    for rows in [1, 16] {
+    let precisions = ["float32", "split", "bf16"].map(|name| format!("actor.precision={name}"));
+    let options = precisions.iter().flat_map(|option| [(option.as_str(), 1), (option.as_str(), 16)]);
+    for (option, rows) in options.chain([("vit.pool=attention", 3)]) {
+        let [_, acting] = both(&config(&[option]));
         let (mut acted, mut draws) = (acting.initial(rows), Seeded::new(1));
         let obs = observe(1, rows);
         let mut step = || acting.step(&mut acted, &obs, &mut draws).unwrap();
         assert!(allocation_counter::measure(&mut step).count_total > 0, "the counter counts");
         step();
-        assert_eq!(allocation_counter::measure(step).count_total, 0, "{rows} environments");
+        assert_eq!(allocation_counter::measure(step).count_total, 0, "{option}, {rows} environments");
+    }
+}
+
+/// The first state of an episode, in float32 with tensors and in another precision over a snapshot.
+#[test]
+fn products_in_other_precisions_act_nearly_the_same() {
+    for (precision, tolerance) in [("split", 2e-5), ("bf16", 2e-2)] {
+        let [plain, _] = both(&config(&[]));
+        let [_, acting] = both(&config(&[&format!("actor.precision={precision}")]));
+        let obs = observe(1, 3);
+        let deter = [&plain, &acting].map(|acting| {
+            let mut acted = acting.initial(3);
+            acting.step(&mut acted, &obs, &mut Seeded::new(1)).unwrap();
+            acted.deter.to_f32()
+        });
+        let differ = deter[0].iter().zip(&deter[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(differ <= tolerance, "{precision}: {differ:e}");
     }
 }
 

@@ -2,12 +2,15 @@
 //! differences.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor, Var};
 use shared::dist::categorical::{self, Side};
 use shared::dist::normal::Bounded;
 use shared::dist::{Draws, Seeded, TwoHot};
+use shared::dreamer::AttentionPool;
 use shared::kernels::{self, Act, NormKind, Precision};
-use shared::params::Weight;
+use shared::params::{Init, ParamError, Scope, Source, Weight};
 
 type Inputs = Vec<Vec<f64>>;
 
@@ -192,6 +195,46 @@ fn norms_with_activations() {
             );
         }
     }
+}
+
+/// Variables by the last part of their paths.
+struct Given(BTreeMap<&'static str, Weight>);
+
+impl Source for Given {
+    fn weight(&self, path: &str, shape: &[usize], _: Init) -> Result<Weight, ParamError> {
+        let weight = &self.0[path.rsplit('/').next().unwrap()];
+        assert_eq!(weight.shape(), shape, "{path}");
+        Ok(weight.clone())
+    }
+}
+
+#[test]
+fn attention_pooling() {
+    let (patches, width, queries) = (3, 4, 2);
+    layer(
+        "attention pooling",
+        &[&[2, patches * width], &[queries, width], &[patches, width]],
+        |v| {
+            let given = Given([("queries", weight(&v[1])), ("positions", weight(&v[2]))].into());
+            let pool = AttentionPool::new(&Scope::root(&given), [patches, width], queries).unwrap();
+            pool.forward(v[0].as_tensor())
+        },
+        |x| {
+            let frame = |frame: &[f64]| {
+                let tokens: Vec<f64> = frame.iter().zip(&x[2]).map(|(t, p)| t + p).collect();
+                let mean = |query: &[f64]| {
+                    let score = |token: &[f64]| token.iter().zip(query).map(|(t, q)| t * q).sum::<f64>();
+                    let weights: Vec<f64> =
+                        tokens.chunks(width).map(|token| (score(token) / (width as f64).sqrt()).exp()).collect();
+                    let all: f64 = weights.iter().sum();
+                    let number = |i: usize| (0..patches).map(|p| weights[p] / all * tokens[p * width + i]).sum();
+                    (0..width).map(number).collect::<Vec<f64>>()
+                };
+                x[1].chunks(width).flat_map(mean).collect::<Vec<f64>>()
+            };
+            x[0].chunks(patches * width).flat_map(frame).collect()
+        },
+    );
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Run {
             limiter: LimiterState { open: true, due: 12.25 },
             replay: self.replay.save().unwrap(),
             pending,
-            frozen: [("enc/vit".to_string(), Frozen { digest: "ab".into(), source: "vit.safetensors".into() })].into(),
+            frozen: [("enc/vit".to_string(), frozen())].into(),
             config: "c".into(),
             layout: "l".into(),
         }
@@ -76,6 +76,11 @@ impl Run {
         let dir = self.dir.path().join("replay");
         Replay::load(&Self::config(), 5, 1, &dir, &cut.replay, Damaged::Refuse).unwrap().0
     }
+}
+
+fn frozen() -> Frozen {
+    let tensors = [("enc/vit/cls".to_string(), "cd".to_string())].into();
+    Frozen { digest: "ab".into(), source: "vit.safetensors".into(), tensors }
 }
 
 #[test]

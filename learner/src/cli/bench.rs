@@ -1,6 +1,7 @@
 //! `lucid bench`: how long the parts of Lucid take on this machine.
 
 mod act;
+mod losses;
 mod publish;
 mod scale;
 mod step;
@@ -34,6 +35,8 @@ pub enum Args {
     Act(act::Args),
     /// A snapshot of the policy: publishing it and taking it.
     Publish(publish::Args),
+    /// Losses of training with other options, such as a precision, beside those without.
+    Losses(losses::Args),
     /// Whole runs with more and more actor processes.
     Scale(scale::Args),
     /// The frozen encoder: frames to features.
@@ -57,8 +60,12 @@ struct Common {
 }
 
 impl Common {
+    fn loaded(&self) -> Result<Config, RunError> {
+        Ok(Config::load(&[self.case.preset()], &self.set)?)
+    }
+
     fn config(&self) -> Result<AgentConfig, RunError> {
-        Ok(Config::load(&[self.case.preset()], &self.set)?.agent())
+        Ok(self.loaded()?.agent())
     }
 }
 
@@ -114,6 +121,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Args::Train(args) => train::run(args),
         Args::Act(args) => act::run(args),
         Args::Publish(args) => publish::run(args),
+        Args::Losses(args) => losses::run(args),
         Args::Scale(args) => scale::run(args),
         Args::Vit(args) => vit::run(args),
         Args::Step(args) => step::run(args),

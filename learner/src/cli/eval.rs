@@ -10,13 +10,15 @@ use shared::array::Array;
 use shared::config::Config;
 use shared::dreamer::Acting;
 use shared::experience::StreamId;
+use shared::vit::PREFIX;
 
 use crate::RunError;
 use crate::agent::Agent;
 use crate::checkpoint::{Checkpoints, Loaded};
 use crate::error::io;
 use crate::frozen::Trunk;
-use crate::process::{RunSpaces, check_frozen, origin};
+use crate::process::{RunSpaces, origin};
+use crate::proof::check_frozen;
 
 /// Environments that are stepped together.
 const ENVS: usize = 8;
@@ -61,7 +63,7 @@ impl Snapshot {
             help: "wait for the first one (checkpoint.every), or let the run end in order".into(),
         };
         let mut loaded = Checkpoints::new(run, config.checkpoint.keep).latest()?.ok_or_else(none)?;
-        let trunk = Trunk::load(&config, run)?;
+        let trunk = Trunk::load(&config, run, loaded.cut.frozen.get(PREFIX))?;
         let spaces = RunSpaces::of(&config, trunk.as_ref())?;
         let state = std::mem::take(&mut loaded.cut.agent);
         let options = config.agent_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
@@ -98,7 +100,7 @@ fn episodes(snapshot: &Snapshot, count: usize, seed: u64) -> Result<Vec<f64>, Ru
     let envs = (0..n).map(|i| make(&config.env, stream_seed(seed, stream(i)))).collect::<Result<Vec<_>, _>>()?;
     let encoder = trunk.as_ref().map(|trunk| trunk.features(&config.vit, rayon::current_num_threads())).transpose()?;
     let features = Features::new(encoder, spaces.agent.clone());
-    let options = config.agent_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
+    let options = config.acting_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
     let acting = Acting::new(&options, &spaces.agent, &spaces.act, agent.params())?;
     let counters = &loaded.cut.counters;
     let policy = Policy { version: counters.version, update: counters.updates, acting };

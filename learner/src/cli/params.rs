@@ -1,14 +1,21 @@
 //! `lucid params`.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use regex::Regex;
+use shared::snapshot::format::MAGIC;
+use shared::vit::PREFIX;
 
 use super::eval::Snapshot;
 use crate::RunError;
-use crate::process::check_frozen;
+use crate::checkpoint::Frozen;
+use crate::launch::RunLock;
+use crate::proof::{check_frozen, check_region};
 
 /// List a run's parameters, or verify the frozen ones.
 #[derive(Debug, clap::Args)]
@@ -24,7 +31,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verify {
-    /// Compute the digest of every frozen subtree again, from its source, and compare it with the checkpoint's.
+    /// Compute the digest of every frozen subtree again, from its source, and compare it with the checkpoint's; of a run that goes
+    /// on now, also that of the ViT in the memory that its processes share.
     Verify {
         /// Run folder.
         run: PathBuf,
@@ -52,7 +60,40 @@ fn verify(run: &Path) -> Result<(), RunError> {
         println!("{prefix}: {} ({})", record.digest, record.source);
     }
     println!("{} frozen subtrees are as they were", frozen.len());
+    match RunLock::holder(run, "learner.lock").zip(frozen.get(PREFIX)) {
+        Some((learner, recorded)) => verify_live(learner, recorded),
+        None => Ok(()),
+    }
+}
+
+/// Of a run that goes on now, the region too that its processes share.
+fn verify_live(learner: u32, recorded: &Frozen) -> Result<(), RunError> {
+    match encoder_region(learner) {
+        Some(region) => {
+            check_region(region, recorded)?;
+            println!("{PREFIX} in the memory that process {learner} shares is as it was");
+        }
+        None => println!("{PREFIX} in the memory of process {learner} cannot be looked at from here"),
+    }
     Ok(())
+}
+
+/// The region of the frozen encoder among the shared memory that a process has open: of this machine, and of the same user.
+fn encoder_region(process: u32) -> Option<Vec<u8>> {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().map(|entry| entry.path());
+    let shared = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:"));
+    open.filter(shared).find_map(|path| {
+        let mut file = File::open(path).ok()?;
+        let mut head = [0; 32];
+        file.read_exact_at(&mut head, 0).ok()?;
+        // Policies have versions; the frozen encoder has 0.
+        if !head.starts_with(MAGIC) || head[24..] != [0; 8] {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    })
 }
 
 fn list(run: &Path, pattern: Option<&Regex>) -> Result<(), RunError> {

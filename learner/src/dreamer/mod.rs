@@ -12,7 +12,7 @@ mod returns;
 
 pub(crate) use context::last_actions;
 pub use context::{Carry, Context, split};
-pub use decoder::{Decoder, Latent, Recon};
+pub use decoder::{Decoder, FEATURES_LOSS, Latent, Recon};
 pub use heads::{Binary, Value};
 pub use losses::{Loss, Metrics, Normalizers, Outputs, Step};
 pub use model::Model;

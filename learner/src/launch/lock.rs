@@ -34,6 +34,15 @@ impl RunLock {
         write.map_err(io("write", &path))?;
         Ok(Self { _file: file })
     }
+
+    /// The process that holds the lock `name` of a run folder; none if nobody does.
+    pub fn holder(dir: &Path, name: &str) -> Option<u32> {
+        let mut file = File::open(dir.join(name)).ok()?;
+        let held = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).ok().filter(|_| held)?;
+        pid.trim().parse().ok()
+    }
 }
 
 fn in_use(dir: &Path, file: &mut File) -> RunError {
@@ -57,7 +66,9 @@ mod tests {
         let held = RunLock::take(dir.path(), "lock", Duration::ZERO).unwrap();
         let error = RunLock::take(dir.path(), "lock", Duration::ZERO).unwrap_err().to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert_eq!(RunLock::holder(dir.path(), "lock"), Some(std::process::id()));
         drop(held);
+        assert_eq!(RunLock::holder(dir.path(), "lock"), None);
         RunLock::take(dir.path(), "lock", Duration::ZERO).unwrap();
     }
 }

@@ -1,16 +1,17 @@
 //! A run from its folder: config, spaces, frozen encoder, agent, replay, counters.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
 use actor::agent_spaces;
 use actor::env::make;
 use candle_core::Device;
 use shared::array::DType;
 use shared::config::{Config, VitConfig};
+use shared::dreamer::Acting;
 use shared::dreamer::inputs::is_features;
 use shared::env::{Space, Spaces};
 use shared::metrics::{ModuleRow, StartReport, VitReport};
-use shared::params::{Count, Tree, fingerprint};
+use shared::params::{Count, Params, Tree, Weight, fingerprint};
 use shared::vit::{PREFIX, VitSpec, fixed_size, trainable_blocks, whole_patches};
 use shared::wire::Welcome;
 
@@ -18,9 +19,10 @@ use super::Args;
 use crate::RunError;
 use crate::agent::{Agent, Origin};
 use crate::calibrate;
-use crate::checkpoint::{Checkpoints, Counters, Cut, Frozen};
+use crate::checkpoint::{self, Checkpoints, Counters, Cut};
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterState, Limits};
+use crate::proof::check_frozen;
 use crate::replay::{Forecast, Replay, Sampled};
 use crate::run::{Parts, Run};
 
@@ -65,13 +67,23 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     };
     // Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    let trunk = Trunk::load(&config, &args.run)?;
+    let checkpoints = Checkpoints::new(&args.run, config.checkpoint.keep);
+    let resumed = checkpoints.latest()?;
+    let recorded = resumed.as_ref().and_then(|loaded| loaded.cut.frozen.get(PREFIX));
+    let trunk = Trunk::load(&config, &args.run, recorded)?;
     if let Some(trunk) = &trunk {
         trunk.remember(&args.run)?;
     }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
     let mut warnings = [config.agent.ignored(), config.replay.ignored()].concat();
-    let (agent, rest) = restore(args, &config, &spaces, trunk.as_ref(), threads, &mut warnings)?;
+    for path in checkpoints.set_incomplete_aside()? {
+        warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
+    }
+    let (agent, rest) = match resumed {
+        Some(loaded) => restore(args, &config, &spaces, trunk.as_ref(), (&checkpoints, loaded), &mut warnings)?,
+        None => create(&config, &spaces, trunk.as_ref(), threads, checkpoints.replay_dir())?,
+    };
+    check_acting(&config, &spaces, trunk.as_ref(), &agent.policy_params()?)?;
     let forecast = forecast(&config, &spaces);
     tracing::info!("{forecast}");
     if !forecast.fits() {
@@ -92,37 +104,44 @@ struct Rest {
     pending: Vec<Sampled>,
 }
 
+/// From the seed.
+fn create(
+    config: &Config,
+    spaces: &RunSpaces,
+    trunk: Option<&Trunk>,
+    threads: usize,
+    replay_dir: &Path,
+) -> Result<(Agent, Rest), RunError> {
+    let device = shared::device::open(&config.run.learner_device)?;
+    let options = config.agent_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
+    let statistics = match trunk {
+        Some(trunk) => {
+            let tail = options.enc.simple.tail.as_ref().map(|tail| trunk.untrained(tail)).transpose()?;
+            calibrate::statistics(config, &trunk.features(&config.vit, threads)?, tail.as_ref())?
+        }
+        None => Tree::new(),
+    };
+    let pretrained = trunk.map_or_else(Tree::new, |trunk| trunk.pretrained.clone());
+    let agent = Agent::new(&options, Origin { device, statistics, pretrained, ..origin(config, spaces) })?;
+    let (length, context) = (config.agent.sample_length(), config.agent.replay_context);
+    let replay = Replay::new(&config.replay, length, context, config.run.seed, replay_dir)?;
+    let rest = Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
+    Ok((agent, rest))
+}
+
+/// From a checkpoint.
 fn restore(
     args: &Args,
     config: &Config,
     spaces: &RunSpaces,
     trunk: Option<&Trunk>,
-    threads: usize,
+    (checkpoints, loaded): (&Checkpoints, checkpoint::Loaded),
     warnings: &mut Vec<String>,
 ) -> Result<(Agent, Rest), RunError> {
-    let checkpoints = Checkpoints::new(&args.run, config.checkpoint.keep);
-    for path in checkpoints.set_incomplete_aside()? {
-        warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
-    }
     let device = shared::device::open(&config.run.learner_device)?;
     let options = config.agent_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
     let context = config.agent.replay_context;
     let length = config.agent.sample_length();
-    let Some(loaded) = checkpoints.latest()? else {
-        let statistics = match trunk {
-            Some(trunk) => {
-                let tail = options.enc.simple.tail.as_ref().map(|tail| trunk.untrained(tail)).transpose()?;
-                calibrate::statistics(config, &trunk.features(&config.vit, threads)?, tail.as_ref())?
-            }
-            None => Tree::new(),
-        };
-        let pretrained = trunk.map_or_else(Tree::new, |trunk| trunk.pretrained.clone());
-        let agent = Agent::new(&options, Origin { device, statistics, pretrained, ..origin(config, spaces) })?;
-        let replay = Replay::new(&config.replay, length, context, config.run.seed, checkpoints.replay_dir())?;
-        let rest =
-            Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
-        return Ok((agent, rest));
-    };
     warnings.extend(loaded.damaged.iter().map(|damage| format!("a newer checkpoint was passed over: {damage}")));
     let dir = checkpoints.replay_dir();
     let (replay, dropped) = Replay::load(&config.replay, length, context, dir, &loaded.cut.replay, args.damaged)?;
@@ -132,6 +151,17 @@ fn restore(
     let agent = Agent::restore(&options, Origin { device, ..origin(config, spaces) }, agent)?;
     check_frozen(&agent, trunk, &frozen)?;
     Ok((agent, Rest { replay, counters, limiter, pending }))
+}
+
+/// Everything that acting reads must be among the parameters of a snapshot: here and not in an actor's first step.
+fn check_acting(
+    config: &Config,
+    spaces: &RunSpaces,
+    trunk: Option<&Trunk>,
+    snapshot: &[(String, Weight)],
+) -> Result<(), RunError> {
+    let options = config.acting_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
+    Ok(Acting::new(&options, &spaces.agent, &spaces.act, &Params::only(snapshot)).map(drop)?)
 }
 
 /// What an agent of this run is restored from, on the CPU.
@@ -145,21 +175,6 @@ pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces) -> Origin<'a> {
         freeze: &config.run.freeze,
         device: Device::Cpu,
     }
-}
-
-/// Frozen parameters must be those that the run was made with.
-pub fn check_frozen(agent: &Agent, trunk: Option<&Trunk>, recorded: &BTreeMap<String, Frozen>) -> Result<(), RunError> {
-    for (prefix, recorded) in recorded {
-        let found = match trunk.and_then(|t| t.record.as_ref()) {
-            Some(record) if prefix == PREFIX => record.digest.clone(),
-            _ => agent.params().digest(prefix)?,
-        };
-        if found != recorded.digest {
-            let (recorded, origin) = (recorded.digest.clone(), recorded.source.clone());
-            return Err(RunError::Frozen { prefix: prefix.clone(), recorded, found, origin });
-        }
-    }
-    Ok(())
 }
 
 fn limits(config: &Config) -> Limits {
@@ -284,4 +299,25 @@ fn input(config: &VitConfig, spec: &VitSpec, observed: &Spaces) -> Vec<String> {
         format!("sees `{key}`, {} x {}, {resized}: {rows} x {cols} patches of {side} pixels", frame.0, frame.1)
     };
     observed.iter().filter(|(_, space)| space.is_image()).map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::POLICY;
+
+    /// A module that acting reads and that the snapshot lacks: told before any actor starts.
+    #[test]
+    fn what_acting_reads_must_be_in_the_snapshot_before_actors_start() {
+        let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
+        let spaces = RunSpaces::of(&config, None).unwrap();
+        let agent = Agent::new(&config.agent(), origin(&config, &spaces)).unwrap();
+        check_acting(&config, &spaces, None, &agent.policy_params().unwrap()).unwrap();
+        for lacking in POLICY {
+            let subset: Vec<&str> = POLICY.into_iter().filter(|prefix| *prefix != lacking).collect();
+            let error =
+                check_acting(&config, &spaces, None, &agent.params().subset(&subset).unwrap()).unwrap_err().to_string();
+            assert!(error.contains(&format!("add `{lacking}` to the snapshot's subset")), "{error}");
+        }
+    }
 }

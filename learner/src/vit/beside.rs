@@ -8,6 +8,9 @@ use shared::vit::{Activation, Pixels, VitError};
 
 use super::load::LoadError;
 
+/// Longest configuration, in bytes; the usual ones have a few thousand, and those with labels of classes some ten thousand.
+const LONGEST: u64 = 4 << 20;
+
 /// What is read of Hugging Face's `config.json` and `preprocessor_config.json`, and of timm's `config.json`.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
@@ -95,9 +98,12 @@ fn activation_of_architecture(name: &str) -> Option<&'static str> {
 
 /// A file's content; that of an empty one if it is not there.
 fn parse<T: DeserializeOwned + Default>(path: PathBuf) -> Result<T, LoadError> {
-    match std::fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|e| LoadError::Config { path, reason: e.to_string() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
-        Err(error) => Err(LoadError::Config { path, reason: error.to_string() }),
-    }
+    let read = match std::fs::metadata(&path) {
+        Ok(found) if !found.is_file() || found.len() > LONGEST => Err("this is no file of some kilobytes".into()),
+        Ok(_) => std::fs::read(&path).map_err(|e| e.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
+        Err(error) => Err(error.to_string()),
+    };
+    let parsed = read.and_then(|text| serde_json::from_slice(&text).map_err(|e| format!("{e:.200}")));
+    parsed.map_err(|reason| LoadError::Config { path, reason })
 }

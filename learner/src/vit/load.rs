@@ -10,6 +10,9 @@ use super::beside::Beside;
 use super::names::{Absent, Entry, Family, Layout, TABLES, Table};
 use crate::weights::{WeightsError, WeightsFile};
 
+/// Most blocks of a trunk; the deepest published ones have about 60.
+const DEEPEST: usize = 256;
+
 /// A trunk read from a file.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -116,6 +119,10 @@ impl<'a> Reader<'a> {
         let rests = weights.names().filter_map(|name| name.strip_prefix(prefix.as_str())?.strip_prefix(before));
         let blocks: BTreeSet<usize> = rests.filter_map(|rest| rest.split_once(after)?.0.parse().ok()).collect();
         let depth = (0..).zip(&blocks).take_while(|(i, block)| i == *block).count();
+        if depth > DEEPEST {
+            let what = format!("{file}: a trunk of {depth} blocks, where {DEEPEST} are allowed");
+            return Err(VitError::Spec(what).into());
+        }
         Ok(Self { file, weights, table, prefix: prefix.clone(), depth })
     }
 
@@ -216,8 +223,9 @@ impl<'a> Reader<'a> {
         };
         let extra = shape.len().saturating_sub(axes);
         let squeezable = matches!(layout, Layout::Axes(_)) && shape[..extra].iter().all(|&d| d == 1);
-        if shape.len() < axes || (extra > 0 && !squeezable) {
-            let wanted = [vec![1; axes.saturating_sub(shape.len())], shape[extra..].to_vec()].concat();
+        if shape.len() < axes || (extra > 0 && !squeezable) || shape.contains(&0) {
+            let sides = shape[extra..].iter().map(|side| (*side).max(1)).collect();
+            let wanted = [vec![1; axes.saturating_sub(shape.len())], sides].concat();
             return Err(self.misshapen(name, shape, wanted));
         }
         Ok(shape[extra..].to_vec())

@@ -78,6 +78,9 @@ impl WeightsError {
     }
 }
 
+/// Longest text about a file, in characters.
+const LONGEST: usize = 1000;
+
 /// What is wrong with the content of a file whose name the reader of that content does not know.
 #[derive(Debug)]
 pub(super) enum Problem {
@@ -97,13 +100,14 @@ impl Problem {
         Self::Refused(what.into(), remedy)
     }
 
-    /// The error, now that the file is known.
+    /// The error, now that the file is known. What a hostile file has in place of a name may be of any length.
     pub(super) fn of(self, path: &Path) -> WeightsError {
         let path = path.to_path_buf();
+        let cut = |text: String| format!("{text:.LONGEST$}");
         match self {
-            Self::Damaged(what) => WeightsError::Damaged { path, what },
-            Self::Refused(what, remedy) => WeightsError::Refused { path, what, remedy },
-            Self::Code(object) => WeightsError::Code { path, object },
+            Self::Damaged(what) => WeightsError::Damaged { path, what: cut(what) },
+            Self::Refused(what, remedy) => WeightsError::Refused { path, what: cut(what), remedy },
+            Self::Code(object) => WeightsError::Code { path, object: cut(object) },
             Self::Elsewhere(error) => error,
         }
     }

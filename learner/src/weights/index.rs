@@ -10,7 +10,7 @@ use super::error::{Problem, WeightsError};
 use super::source::beside;
 
 /// Longest index, in bytes; it takes about a hundred for each tensor.
-const LONGEST: usize = 16 << 20;
+const LONGEST: usize = 4 << 20;
 
 /// Which file has which tensor.
 #[derive(Debug, Deserialize)]

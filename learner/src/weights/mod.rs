@@ -23,7 +23,7 @@ pub use error::WeightsError;
 use index::Index;
 use sniff::Kind;
 use source::Source;
-use tensor::{Place, Tensor};
+use tensor::{NAME, Place, Tensor};
 
 /// The format of a weights file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,10 @@ impl WeightsFile {
         if tensors.is_empty() {
             let remedy = "name a file with the weights of a model";
             return Err(Problem::refused(format!("a {format} file without named tensors"), remedy).of(&path));
+        }
+        if let Some(name) = tensors.keys().find(|name| name.len() > NAME) {
+            let what = format!("a tensor with a name of {} bytes, where {NAME} are allowed", name.len());
+            return Err(Problem::damaged(what).of(&path));
         }
         Ok(Self { format, sources, tensors })
     }

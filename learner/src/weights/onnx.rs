@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use super::error::Problem;
 use super::protobuf::{Malformed, Value, fields, varint};
 use super::source::{Source, beside};
-use super::tensor::{AXES, Element, Layout, Place, Tensor, elements};
+use super::tensor::{AXES, Element, Layout, MOST, Place, Tensor, elements};
 
 /// How the names of tensors begin that PyTorch's exporter made up.
 const ANONYMOUS: &str = "onnx::";
@@ -299,6 +299,9 @@ impl Named {
         };
         // A name that the file gives itself counts more.
         if !tensors.contains_key(&named.0) {
+            if self.tensors.len() >= MOST {
+                return Err(Problem::damaged(format!("nodes name more than {MOST} tensors")));
+            }
             self.tensors.entry(named.0).or_insert(named.1);
             self.taken.insert(anonymous.to_string());
         }

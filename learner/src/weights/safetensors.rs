@@ -10,8 +10,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::error::Problem;
 use super::tensor::{AXES, Element, Layout, Place, Tensor, elements};
 
-/// Longest header, in bytes; it takes about a hundred for each tensor.
-const LONGEST: u64 = 16 << 20;
+/// Longest header, in bytes; it takes about a hundred for each tensor, and some times that in memory.
+const LONGEST: u64 = 4 << 20;
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
 

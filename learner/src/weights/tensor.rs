@@ -8,6 +8,10 @@ use super::error::Problem;
 
 /// Most axes of a tensor, as in PyTorch and NumPy.
 pub(super) const AXES: usize = 64;
+/// Most tensors of a file that can name one again and again.
+pub(super) const MOST: usize = 1 << 16;
+/// Longest name of a tensor, in bytes.
+pub(super) const NAME: usize = 512;
 
 /// An element type that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -120,6 +120,58 @@ fn vit_weights_with_hostile_headers_are_refused() {
     }
 }
 
+/// What a hostile file repeats, so that little of it becomes much, has a limit.
+#[test]
+fn vit_weights_that_repeat_themselves_are_refused() {
+    // A dict of 300 keys in 300 places: 90,000 tensors of one.
+    let key = |i: usize| [b"X\x04\0\0\0".to_vec(), format!("{i:04}").into_bytes()].concat();
+    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000\
+        X\x03\0\0\0cpuK\x01tQK\0))\x89}tRq\x01";
+    let inner: Vec<u8> = (0..300).flat_map(|i| [key(i), b"h\x01".to_vec()].concat()).collect();
+    let outer: Vec<u8> = (0..300).flat_map(|i| [key(i), b"h\x02".to_vec()].concat()).collect();
+    let object =
+        [b"\x80\x02}(X\x01\0\0\0t", &tensor[..], b"X\x01\0\0\0i}q\x02(", &inner, b"uX\x01\0\0\0o}(", &outer, b"uu."];
+    let begin = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+    let keys = b"\x80\x02]X\x01\0\0\x000a.";
+    let bytes = [&begin[..], &object.concat(), keys, &1u64.to_le_bytes(), &1f32.to_le_bytes()].concat();
+    let error = WeightsFile::from_bytes(bytes).unwrap_err().to_string();
+    assert!(error.contains("too many"), "{error}");
+}
+
+/// The same for nodes of ONNX, each of which gives a tensor another name.
+#[test]
+fn vit_weights_of_onnx_that_have_too_many_names_are_refused() {
+    let field = |number: u8, bytes: &[u8]| {
+        let length = bytes.len() as u32;
+        let length = [length, length >> 7, length >> 14, length >> 21].map(|part| (part & 0x7f | 0x80) as u8);
+        [&[number << 3 | 2][..], &length[..3], &[length[3] & 0x7f], bytes].concat()
+    };
+    let tensor = [b"\x10\x01".to_vec(), field(8, b"onnx::a"), field(9, &[0; 4])].concat();
+    let node = |i: usize| field(1, &[field(1, b"onnx::a"), field(3, format!("a/{i}").as_bytes())].concat());
+    let model = |nodes: usize| {
+        let graph = [field(5, &tensor), (0..nodes).flat_map(node).collect()].concat();
+        WeightsFile::from_bytes([b"\x08\x08".to_vec(), field(7, &graph)].concat())
+    };
+    assert_eq!(model(3).unwrap().names().collect::<Vec<_>>(), ["a.0", "a.1", "a.2"]);
+    let error = model(70_000).unwrap_err().to_string();
+    assert!(error.contains("more than 65536"), "{error}");
+}
+
+/// Names of any length would be compared with others, and shown.
+#[test]
+fn vit_weights_with_endless_names_are_refused_in_few_words() {
+    let name = "n".repeat(1 << 20);
+    let info = r#"{"dtype":"F32","shape":[0],"data_offsets":[0,0]}"#;
+    let long = format!(r#"{{"{name}":{info}}}"#);
+    let twice = format!(r#"{{"{name}":{info},"{name}":{info}}}"#);
+    let dtype = format!(r#"{{"a":{{"dtype":"{name}","shape":[0],"data_offsets":[0,0]}}}}"#);
+    for json in [long, twice, dtype] {
+        let bytes = [&(json.len() as u64).to_le_bytes(), json.as_bytes()].concat();
+        let error = WeightsFile::from_bytes(bytes).unwrap_err().to_string();
+        assert!(error.len() < 2000, "{} bytes", error.len());
+    }
+}
+
 /// Open, and read all there is. Either is right; a panic is not.
 fn exhaust(bytes: Vec<u8>) {
     if let Ok(file) = WeightsFile::from_bytes(bytes) {

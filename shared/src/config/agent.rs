@@ -49,6 +49,9 @@ pub struct AgentConfig {
     pub report_length: usize,
     #[serde(default = "float32")]
     pub compute_dtype: String,
+    /// Of matrix products, where activations are float32; [`super::Config`] says which part of Lucid has which.
+    #[serde(skip)]
+    pub products: Precision,
 }
 
 fn one() -> usize {
@@ -65,9 +68,9 @@ impl AgentConfig {
         self.consec_train * self.batch_length + self.replay_context
     }
 
-    /// What activations are rounded to; float32 for a name that [`super::Config::check`] refuses.
+    /// What numbers are rounded to.
     pub fn precision(&self) -> Precision {
-        Precision::parse(&self.compute_dtype).unwrap_or_default()
+        if self.compute_dtype == "bfloat16" { Precision::Bfloat16 } else { self.products }
     }
 
     /// What is set here and has no effect, since the official code ignores it too: the numbers stay its numbers.
@@ -173,9 +176,26 @@ pub struct EncSimpleConfig {
     /// Principal components kept per recorded feature (0: all, standardised); set from `vit.reduce`.
     #[serde(skip)]
     pub reduce: usize,
+    /// Queries of the trainable pooling (0: none); set from `vit.pool` and `vit.queries`.
+    #[serde(skip)]
+    pub queries: usize,
+    /// What is set of the layers for recorded features; set from `vit.adapter`.
+    #[serde(skip)]
+    pub adapter: AdapterConfig,
     /// The blocks of the ViT that train, if there are any; set from `[vit]` and the ViT's sizes.
     #[serde(skip)]
     pub tail: Option<TailSpec>,
+}
+
+/// Trainable layers between recorded features and the RSSM; 0 or empty: as `agent.enc.simple` has them for vectors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct AdapterConfig {
+    pub layers: usize,
+    pub units: usize,
+    pub act: String,
+    pub norm: String,
 }
 
 impl EncSimpleConfig {
@@ -189,6 +209,19 @@ impl EncSimpleConfig {
         match &self.tail {
             Some(tail) => tail.features(key),
             None => Ok(recorded.clone()),
+        }
+    }
+
+    /// Layers for recorded features: as `vit.adapter` says, and where it says nothing as those for vectors.
+    pub fn adapter(&self) -> AdapterConfig {
+        let own = &self.adapter;
+        let number = |own: usize, other: usize| if own == 0 { other } else { own };
+        let name = |own: &String, other: &String| if own.is_empty() { other.clone() } else { own.clone() };
+        AdapterConfig {
+            layers: number(own.layers, self.layers),
+            units: number(own.units, self.units),
+            act: name(&own.act, &self.act),
+            norm: name(&own.norm, &self.norm),
         }
     }
 }

@@ -58,6 +58,28 @@ impl Config {
         if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: problems.0 }) }
     }
 
+    fn check_precision(&self, p: &mut Problems) {
+        let learner = &self.run.learner_precision;
+        for (key, value) in [
+            ("vit.precision", &self.vit.precision),
+            ("actor.precision", &self.actor.precision),
+            ("run.learner_precision", learner),
+        ] {
+            p.one_of(key, value, &Precision::PRODUCTS);
+        }
+        p.need(self.run.learner_device == "cpu" || learner == "float32", || {
+            format!("`run.learner_precision` is `{learner}`, must be float32 with `run.learner_device` cuda")
+        });
+        let activations = &self.agent.compute_dtype;
+        for (key, value) in [("run.learner_precision", learner), ("actor.precision", &self.actor.precision)] {
+            p.need(activations == "float32" || value == "float32", || {
+                format!(
+                    "`{key}` is `{value}`, must be float32 with `agent.compute_dtype` {activations}, which rounds more"
+                )
+            });
+        }
+    }
+
     fn check_run(&self, p: &mut Problems) {
         let endless = f64::MAX;
         p.between("run.minutes", self.run.minutes, 0.0, endless);
@@ -71,6 +93,7 @@ impl Config {
                 self.agent.compute_dtype
             )
         });
+        self.check_precision(p);
         for pattern in &self.run.freeze {
             p.regex("run.freeze", pattern);
         }
@@ -92,7 +115,12 @@ impl Config {
         p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);
         p.positive(&[("env.repeat", env.repeat), ("env.size", env.size[0]), ("env.size", env.size[1])]);
         p.one_of("vit.features", &vit.features, &["pretrained", "random", "zero"]);
-        p.one_of("vit.pool", &vit.pool, &["cls", "mean", "grid"]);
+        p.one_of("vit.pool", &vit.pool, &["cls", "mean", "grid", "attention"]);
+        if vit.pool == "attention" {
+            p.positive(&[("vit.queries", vit.queries)]);
+        }
+        let adapter = self.agent().enc.simple.adapter();
+        shape("vit.adapter", adapter.units, [&adapter.act, &adapter.norm, &self.agent.enc.simple.winit], p);
         p.one_of("vit.decode", &vit.decode, &["features", "image", "both"]);
         p.need(vit.block >= -1, || format!("`vit.block` is {}, must be -1 (the last) or count from 0", vit.block));
         p.need(vit.reduce == 0 || vit.calibration > vit.reduce, || {
@@ -203,7 +231,7 @@ impl AgentConfig {
         p.need(self.horizon > 1.0, || format!("`agent.horizon` is {}, must be above 1", self.horizon));
         p.one_of("agent.policy_dist_disc", &self.policy_dist_disc, &["categorical"]);
         p.one_of("agent.policy_dist_cont", &self.policy_dist_cont, &["bounded_normal"]);
-        p.one_of("agent.compute_dtype", &self.compute_dtype, &Precision::NAMES);
+        p.one_of("agent.compute_dtype", &self.compute_dtype, &Precision::ACTIVATIONS);
         p.one_of("agent.dyn.typ", &self.dynamics.typ, &["rssm"]);
         p.one_of("agent.enc.typ", &self.enc.typ, &["simple"]);
         p.one_of("agent.dec.typ", &self.dec.typ, &["simple"]);

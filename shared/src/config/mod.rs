@@ -11,6 +11,8 @@ mod tree;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+use crate::kernels::Precision;
+
 pub use agent::*;
 pub use error::{ConfigError, nearest};
 pub use presets::{DEFAULTS, PRESETS};
@@ -41,17 +43,43 @@ impl Config {
         self.sync.mode == "lockstep"
     }
 
-    /// The agent's options with those that follow from the ViT's filled in.
+    /// The agent's options for training, with those that follow from the ViT's filled in.
     pub fn agent(&self) -> AgentConfig {
+        self.agent_with(&self.run.learner_precision)
+    }
+
+    /// The same for acting.
+    pub fn acting(&self) -> AgentConfig {
+        self.agent_with(&self.actor.precision)
+    }
+
+    /// A precision that [`Config::check`] refuses is float32 here.
+    fn agent_with(&self, precision: &str) -> AgentConfig {
         let mut agent = self.agent.clone();
+        agent.products = Precision::of_products(precision).unwrap_or_default();
         agent.enc.simple.reduce = self.vit.reduce;
+        agent.enc.simple.queries = if self.vit.pool == "attention" { self.vit.queries } else { 0 };
+        agent.enc.simple.adapter = self.vit.adapter.clone();
         agent.dec.simple.features = self.vit.decode != "image";
         agent
     }
 
     /// The same for an agent that sees `observed` frames through a ViT of these sizes, of which blocks may train.
     pub fn agent_through(&self, vit: Option<&VitSpec>, observed: &Spaces) -> Result<AgentConfig, VitError> {
-        let mut agent = self.agent();
+        self.through(self.agent(), vit, observed)
+    }
+
+    /// [`Config::agent_through`] for acting.
+    pub fn acting_through(&self, vit: Option<&VitSpec>, observed: &Spaces) -> Result<AgentConfig, VitError> {
+        self.through(self.acting(), vit, observed)
+    }
+
+    fn through(
+        &self,
+        mut agent: AgentConfig,
+        vit: Option<&VitSpec>,
+        observed: &Spaces,
+    ) -> Result<AgentConfig, VitError> {
         agent.enc.simple.tail = match vit {
             Some(spec) => TailSpec::new(&self.vit, spec, observed)?,
             None => None,
@@ -77,6 +105,8 @@ pub struct RunConfig {
     pub learner_threads: usize,
     /// Where the learner computes: `cpu` or `cuda`.
     pub learner_device: String,
+    /// Of the learner's matrix products: `float32`, `split` or `bf16`.
+    pub learner_precision: String,
     /// Regexes of parameters that the optimizer must not touch, beside the frozen ViT.
     pub freeze: Vec<String>,
 }
@@ -120,16 +150,29 @@ pub struct VitConfig {
     pub block: i64,
     /// How many of the blocks in use train, counted from the last.
     pub trainable_blocks: TrainableBlocks,
-    /// `cls`, `mean` or `grid`.
+    /// `cls`, `mean`, `grid`, or `attention`: learned queries over the grid.
     pub pool: String,
-    /// Side of the pooled grid when `pool = "grid"` (0: one cell per patch).
+    /// Side of the pooled grid when `pool` is `grid` or `attention` (0: one cell per patch).
     pub grid: usize,
+    /// Learned queries when `pool = "attention"`.
+    pub queries: usize,
     /// Principal components kept per pooled feature (0: all numbers, standardised only).
     pub reduce: usize,
     /// Calibration frames from random actions that mean, deviation and components are computed on.
     pub calibration: usize,
+    /// Trainable layers between the pooled features and the RSSM.
+    pub adapter: AdapterConfig,
     /// What the decoder predicts: `features`, `image` or `both`.
     pub decode: String,
+    /// Of the trunk's matrix products: `float32`, `split` or `bf16`.
+    pub precision: String,
+}
+
+impl VitConfig {
+    /// Of the trunk's matrix products; float32 for what [`Config::check`] refuses.
+    pub fn products(&self) -> Precision {
+        Precision::of_products(&self.precision).unwrap_or_default()
+    }
 }
 
 /// How many of a ViT's last blocks train: a number, or the word `all`.
@@ -176,6 +219,8 @@ pub struct ActorConfig {
     pub envs: usize,
     /// Threads of the kernels in each.
     pub threads: usize,
+    /// Of the policy's matrix products: `float32`, `split` or `bf16`.
+    pub precision: String,
     /// Steps per chunk sent to the learner.
     pub chunk: usize,
     /// Restarts of one actor within a minute before the run is ended.

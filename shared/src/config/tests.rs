@@ -255,3 +255,16 @@ fn bfloat16_is_refused_on_a_gpu() {
     assert!(message.contains("`agent.compute_dtype` is `bfloat16`, must be float32"), "{message}");
     assert!(error(&[], &["run.learner_device=gpu"]).contains("run.learner_device"));
 }
+
+#[test]
+fn the_adapter_of_features_is_like_the_layers_for_vectors_unless_told_otherwise() {
+    let adapter = |sets: &[&str]| Config::load(&["size12m"], sets).unwrap().agent().enc.simple.adapter();
+    let own = Config::load(&["size12m"], NONE).unwrap().agent.enc.simple;
+    let same = AdapterConfig { layers: own.layers, units: own.units, act: own.act, norm: own.norm };
+    assert_eq!(adapter(NONE), same);
+    let projection = adapter(&["vit.adapter.layers=1", "vit.adapter.units=32", "vit.adapter.act=none"]);
+    assert_eq!(projection, AdapterConfig { layers: 1, units: 32, act: "none".into(), norm: same.norm });
+    assert!(error(NONE, &["vit.adapter.norm=batch"]).contains("`vit.adapter.norm` is `batch`"));
+    assert!(error(NONE, &["vit.pool=attention", "vit.queries=0"]).contains("`vit.queries` is 0"));
+    assert!(error(NONE, &["vit.pool=max"]).contains("cls, mean, grid, attention"));
+}

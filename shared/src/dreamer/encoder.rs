@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
 
+use super::attention::AttentionPool;
 use super::features::Standardize;
 use super::inputs::{self, Columns};
 use crate::array::Array;
@@ -68,7 +69,7 @@ impl Stage {
     #[cfg(target_arch = "x86_64")]
     fn fused(&self, precision: Precision) -> Option<conv_shrink::Stage<'_>> {
         let ([kernel, bias, scale], eps) = self.pooled_rms_silu()?;
-        (precision == Precision::Float32).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
+        (precision != Precision::Bfloat16).then_some(conv_shrink::Stage { kernel, bias, scale, eps })
     }
 }
 
@@ -79,6 +80,7 @@ pub(super) struct Parts<'a> {
     pub symlog: bool,
     pub mlp: Option<&'a Mlp>,
     pub features: &'a BTreeMap<String, Standardize>,
+    pub attention: &'a BTreeMap<String, AttentionPool>,
     pub adapter: Option<&'a Mlp>,
     /// [`Stage::pooled_rms_silu`] of all.
     pub stages: Option<Vec<([&'a Weight; 3], f32)>>,
@@ -91,6 +93,9 @@ pub struct Encoder {
     symlog: bool,
     mlp: Option<Mlp>,
     features: BTreeMap<String, Standardize>,
+    /// By key of the features; empty if the adapter sees them all.
+    attention: BTreeMap<String, AttentionPool>,
+    /// Blocks that train, with what standardises the decoder's targets.
     tail: Option<(Tail, BTreeMap<String, Standardize>)>,
     adapter: Option<Mlp>,
     stages: Vec<Stage>,
@@ -111,28 +116,40 @@ impl Encoder {
         let seen_by_vit = |key: &str| spaces.contains_key(&format!("vit/{key}"));
         let vectors: Vec<_> = observed.iter().filter(|(_, s)| inputs::is_vector(s)).map(owned).collect();
         let images: Vec<_> = observed.iter().filter(|(k, s)| s.is_image() && !seen_by_vit(k)).map(owned).collect();
-        let (mut features, mut targets) = (BTreeMap::new(), BTreeMap::new());
+        let (mut features, mut targets, mut attention) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (key, space) in observed.iter().filter(|(_, s)| inputs::is_features(s)) {
-            let scope = scope.sub("features").sub(key.trim_start_matches("vit/"));
+            let below = |group: &str| scope.sub(group).sub(key.trim_start_matches("vit/"));
             let space = config.features_space(key, space)?;
-            features.insert(key.to_string(), Standardize::new(&scope, &space, config.reduce)?);
+            let standardize = Standardize::new(&below("features"), &space, config.reduce)?;
             if config.tail.is_some() {
-                targets.insert(key.to_string(), Standardize::new(&scope.sub(TARGET), &space, config.reduce)?);
+                let target = Standardize::new(&below("features").sub(TARGET), &space, config.reduce)?;
+                targets.insert(key.to_string(), target);
             }
+            if config.queries > 0 {
+                let pool = AttentionPool::new(&below("attention"), standardize.tokens(), config.queries)?;
+                attention.insert(key.to_string(), pool);
+            }
+            features.insert(key.to_string(), standardize);
         }
         let vit = config.tail.as_ref().map(|spec| Tail::new(&scope.sub("vit"), spec)).transpose()?;
         let tail = vit.map(|vit| (vit, targets));
         let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
-        let stack = |name: &str, inputs: usize| match inputs {
+        let stack = |name: &str, style: &Style, inputs: usize, units: usize, layers: usize| match inputs {
             0 => Ok(None),
-            n => Mlp::named(scope, &style, name, [n, config.units, config.layers]).map(Some),
+            n => Mlp::named(scope, style, name, [n, units, layers]).map(Some),
         };
-        let mlp = stack("mlp", vectors.iter().map(|(_, s)| s.width()).sum())?;
-        let adapter = stack("adapter", features.values().map(Standardize::width).sum())?;
+        let mlp = stack("mlp", &style, vectors.iter().map(|(_, s)| s.width()).sum(), config.units, config.layers)?;
+        let adapted = config.adapter();
+        let seen = match config.queries {
+            0 => features.values().map(Standardize::width).sum(),
+            _ => attention.values().map(AttentionPool::width).sum(),
+        };
+        let adapter_style = Style::new(&adapted.act, &adapted.norm, &config.winit)?.at(precision);
+        let adapter = stack("adapter", &adapter_style, seen, adapted.units, adapted.layers)?;
         let (stages, image_width) = stages(scope, config, &style, &images)?;
         let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
         let symlog = config.symlog;
-        Ok(Self { vectors, images, symlog, mlp, features, tail, adapter, stages, width, precision })
+        Ok(Self { vectors, images, symlog, mlp, features, attention, tail, adapter, stages, width, precision })
     }
 
     pub(super) fn parts(&self) -> Parts<'_> {
@@ -142,6 +159,7 @@ impl Encoder {
             symlog: self.symlog,
             mlp: self.mlp.as_ref(),
             features: &self.features,
+            attention: &self.attention,
             adapter: self.adapter.as_ref(),
             stages: self.stages.iter().map(Stage::pooled_rms_silu).collect(),
         }
@@ -206,19 +224,24 @@ impl Encoder {
 
     /// What the adapter sees, by key.
     fn adapted(&self, inputs: &Inputs) -> Result<Vec<Tensor>> {
-        let Some((tail, _)) = &self.tail else { return Ok(inputs.features.values().cloned().collect()) };
-        let through = |(key, standardize): (&String, &Standardize)| {
-            let tokens = &inputs.tokens[key];
-            standardize.forward_tensor(&tail.forward(key, tokens)?)
+        let seen = |(key, standardize): (&String, &Standardize)| {
+            let tokens = match &self.tail {
+                Some((tail, _)) => standardize.forward_tensor(&tail.forward(key, &inputs.tokens[key])?)?,
+                None => inputs.features[key].clone(),
+            };
+            match self.attention.get(key) {
+                Some(pool) => pool.forward(&tokens),
+                None => Ok(tokens),
+            }
         };
-        self.features.iter().map(through).collect()
+        self.features.iter().map(seen).collect()
     }
 
     /// All stages of images [rows, H, W, C].
     fn convolve(&self, images: &Tensor) -> Result<Tensor> {
         #[cfg(target_arch = "x86_64")]
         if let Some(stages) = self.stages.iter().map(|stage| stage.fused(self.precision)).collect::<Option<Vec<_>>>()
-            && let Some(out) = pooled_stages(images, &stages)?
+            && let Some(out) = pooled_stages(images, &stages, self.precision)?
         {
             return Ok(out);
         }

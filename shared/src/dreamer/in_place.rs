@@ -1,9 +1,11 @@
-//! A step of acting over mapped weights: they are read where they are, and nothing is allocated once there are buffers.
+//! A step of acting over mapped weights: they are read where they are, and nothing is allocated once there are buffers. Only products
+//! in another precision than float32 take copies of their weights, laid out once for each snapshot.
 
 use std::collections::BTreeMap;
 
 use candle_core::Result;
 
+use super::attention::AttentionPool;
 use super::encoder::Encoder;
 use super::features::Standardize;
 use super::inputs::{self, Columns};
@@ -13,6 +15,7 @@ use crate::dist::Draws;
 use crate::dist::normal::Bounded;
 use crate::env::{Space, Spaces};
 use crate::kernels::conv_planes::{self, Stage};
+use crate::kernels::factor::Operand;
 use crate::kernels::math::symlog;
 use crate::kernels::matmul::Matrix;
 use crate::kernels::product::product;
@@ -20,9 +23,41 @@ use crate::kernels::{Precision, gru_step, one_hot_rows, rms_silu_to};
 use crate::nn::{Linear, Mlp, Norm};
 use crate::params::{Mapped, Weight};
 
+/// Weights of matrix products.
+struct Kernel {
+    mapped: Mapped,
+    /// Parts that are multiplied by themselves, in their order, if products do not read them where they are.
+    laid_out: Vec<Operand>,
+}
+
+impl Kernel {
+    /// Parts of that many rows, all of `cols` columns, one behind the other.
+    fn new(mapped: &Mapped, parts: &[usize], cols: usize, precision: Precision) -> Self {
+        let mut values = mapped.values();
+        let part = |rows: &usize| {
+            let (part, rest) = values.split_at(rows * cols);
+            values = rest;
+            Operand::new(Matrix::new(part, *rows, cols, cols), precision)
+        };
+        let laid_out = parts.iter().filter_map(part).collect();
+        Self { mapped: mapped.clone(), laid_out }
+    }
+
+    /// `out += lhs * part`, which begins with row `first`.
+    fn add_product(&self, (part, first): (usize, usize), lhs: Matrix, cols: usize, out: &mut [f32], stride: usize) {
+        match self.laid_out.get(part) {
+            Some(operand) => operand.add_product(lhs, out, stride),
+            None => {
+                let values = &self.mapped.values()[first * cols..];
+                product(lhs, Matrix::new(values, lhs.shape().1, cols, cols), out, stride, true);
+            }
+        }
+    }
+}
+
 /// A linear map, with RMS norm and SiLU after it or without.
 struct Layer {
-    kernel: Mapped,
+    kernel: Kernel,
     bias: Mapped,
     norm: Option<(Mapped, f32)>,
 }
@@ -52,6 +87,7 @@ pub(super) struct InPlace {
     symlog: bool,
     mlp: Vec<Layer>,
     features: BTreeMap<String, Standardize>,
+    attention: BTreeMap<String, AttentionPool>,
     adapter: Vec<Layer>,
     images: Vec<(String, Space)>,
     stages: Vec<Convolution>,
@@ -81,6 +117,7 @@ pub(super) struct Buffers {
     first: Vec<f32>,
     column: Vec<f32>,
     seen: Vec<f32>,
+    standardised: Vec<f32>,
     tokens: Vec<f32>,
     planes: Option<conv_planes::Buffers>,
     embedded: Vec<f32>,
@@ -93,7 +130,8 @@ pub(super) struct Buffers {
 }
 
 impl Layer {
-    fn new(linear: &Linear, norm: Option<&Norm>) -> Option<Self> {
+    /// Of inputs with these widths side by side.
+    fn new(linear: &Linear, norm: Option<&Norm>, inputs: &[usize], precision: Precision) -> Option<Self> {
         let (kernel, bias) = linear.weights();
         let norm = match norm {
             None => None,
@@ -102,11 +140,22 @@ impl Layer {
                 Some((scale.mapped()?.clone(), eps))
             }
         };
-        Some(Self { kernel: kernel.mapped()?.clone(), bias: bias.mapped()?.clone(), norm })
+        let (kernel, bias) = (kernel.mapped()?, bias.mapped()?.clone());
+        let kernel = Kernel::new(kernel, inputs, kernel.shape()[1], precision);
+        Some(Self { kernel, bias, norm })
     }
 
-    fn of(mlp: &Mlp) -> Option<Vec<Self>> {
-        mlp.layers().iter().map(|(linear, norm)| Self::new(linear, Some(norm))).collect()
+    /// Of one input.
+    fn single(linear: &Linear, norm: Option<&Norm>, precision: Precision) -> Option<Self> {
+        Self::new(linear, norm, &[linear.weights().0.shape()[0]], precision)
+    }
+
+    fn of(mlp: &Mlp, precision: Precision) -> Option<Vec<Self>> {
+        mlp.layers().iter().map(|(linear, norm)| Self::single(linear, Some(norm), precision)).collect()
+    }
+
+    fn inputs(&self) -> usize {
+        self.kernel.mapped.shape()[0]
     }
 
     fn outputs(&self) -> usize {
@@ -115,13 +164,12 @@ impl Layer {
 
     /// Of inputs side by side, into rows of `out` that are `stride` apart. `linear` is a buffer.
     fn forward(&self, inputs: &[Matrix], linear: &mut Vec<f32>, out: &mut [f32], stride: usize) {
-        let (kernel, width) = (self.kernel.values(), self.outputs());
+        let width = self.outputs();
         start(linear, self.bias.values(), inputs[0].shape().0);
         let mut row = 0;
-        for input in inputs {
-            let rows = input.shape().1;
-            product(*input, Matrix::new(&kernel[row * width..], rows, width, width), linear, width, true);
-            row += rows;
+        for (part, input) in inputs.iter().enumerate() {
+            self.kernel.add_product((part, row), *input, width, linear, width);
+            row += input.shape().1;
         }
         self.activate(linear, out, stride);
     }
@@ -147,7 +195,7 @@ impl Layer {
     ) {
         let rows = inputs[0].shape().0;
         for (i, layer) in layers.iter().enumerate() {
-            let width = layer.kernel.shape()[0];
+            let width = layer.inputs();
             let before = [Matrix::new(now, if i == 0 { 0 } else { rows }, width, width)];
             let seen = if i == 0 { inputs } else { &before };
             if i + 1 == layers.len() {
@@ -183,21 +231,29 @@ impl Convolution {
 }
 
 impl InPlace {
-    /// None if a weight is not mapped, or a layer is not as in the official configs, or not in float32.
+    /// None if a weight is not mapped, or a layer is not as in the official configs, or activations are not float32.
     pub fn new(encoder: &Encoder, rssm: &Rssm, policy: &Policy, act: &Spaces) -> Option<Self> {
         let (enc, dynamics, pol) = (encoder.parts(), rssm.parts(), policy.parts());
-        if dynamics.precision != Precision::Float32 {
+        let precision = dynamics.precision;
+        if precision == Precision::Bfloat16 {
             return None;
         }
-        let stack =
-            |mlp: Option<&Mlp>| mlp.map_or(Some(vec![]), |mlp| Layer::of(mlp).filter(|layers| !layers.is_empty()));
-        let ended = |(mlp, last): (&Mlp, &Linear)| {
-            let mut layers = Layer::of(mlp)?;
-            layers.push(Layer::new(last, None)?);
+        let stack = |mlp: Option<&Mlp>| {
+            mlp.map_or(Some(vec![]), |mlp| Layer::of(mlp, precision).filter(|layers| !layers.is_empty()))
+        };
+        let posterior = |(mlp, last): (&Mlp, &Linear)| {
+            let tokens = encoder.width();
+            let mut layers = Layer::of(mlp, precision)?;
+            layers.push(Layer::single(last, None, precision)?);
+            if let Some((linear, norm)) = mlp.layers().first().filter(|_| !dynamics.absolute) {
+                let deter = linear.weights().0.shape()[0] - tokens;
+                layers[0] = Layer::new(linear, Some(norm), &[deter, tokens], precision)?;
+            }
             Some(layers)
         };
         let head = |(key, space, layers): (&str, &Space, Vec<&Linear>)| {
-            let layers = layers.into_iter().map(|layer| Layer::new(layer, None)).collect::<Option<_>>()?;
+            let layers =
+                layers.into_iter().map(|layer| Layer::single(layer, None, precision)).collect::<Option<_>>()?;
             Some((key.to_string(), space.clone(), layers))
         };
         let mut actions: Vec<(String, Space)> = act.iter().map(|(k, s)| (k.clone(), s.clone())).collect();
@@ -207,13 +263,14 @@ impl InPlace {
             symlog: enc.symlog,
             mlp: stack(enc.mlp)?,
             features: enc.features.clone(),
+            attention: enc.attention.clone(),
             adapter: stack(enc.adapter)?,
             images: enc.images.to_vec(),
             stages: enc.stages?.into_iter().map(Convolution::new).collect::<Option<_>>()?,
             tokens: encoder.width(),
             core: Core::new(&dynamics)?,
             absolute: dynamics.absolute,
-            posterior: ended(dynamics.posterior)?,
+            posterior: posterior(dynamics.posterior)?,
             stoch: dynamics.stoch,
             classes: dynamics.classes,
             unimix: dynamics.unimix,
@@ -273,7 +330,7 @@ impl InPlace {
             first += last.outputs();
         }
         if let Some(last) = self.adapter.last() {
-            let width = self.standardize(b, obs, rows)?;
+            let width = self.see_features(b, obs, rows)?;
             let seen = [Matrix::new(&b.seen, rows, width, width)];
             let out = (&mut b.tokens[first..], self.tokens);
             Layer::through(&self.adapter, &seen, &mut b.hidden, &mut b.linear, out);
@@ -285,9 +342,11 @@ impl InPlace {
         Ok(())
     }
 
-    /// Standardised features [N, width] into `b.seen`.
-    fn standardize(&self, b: &mut Buffers, obs: &Columns, rows: usize) -> Result<usize> {
-        let width = self.features.values().map(Standardize::width).sum();
+    /// Standardised features, pooled if that is trained, [N, width] into `b.seen`.
+    fn see_features(&self, b: &mut Buffers, obs: &Columns, rows: usize) -> Result<usize> {
+        let pooled = |key: &String| self.attention.get(key).map(AttentionPool::width);
+        let width_of = |key: &String, standardize: &Standardize| pooled(key).unwrap_or(standardize.width());
+        let width = self.features.iter().map(|(key, standardize)| width_of(key, standardize)).sum();
         b.seen.resize(rows * width, 0.0);
         let mut first = 0;
         for (key, standardize) in &self.features {
@@ -297,10 +356,18 @@ impl InPlace {
             if each * rows != b.column.len() || each != standardize.inputs() {
                 candle_core::bail!("features {:?} are not {rows} x {}", features.shape, standardize.inputs());
             }
+            let end = first + width_of(key, standardize);
             for (row, out) in b.column.chunks_exact_mut(each).zip(b.seen.chunks_exact_mut(width)) {
-                standardize.row(row, &mut out[first..first + standardize.width()]);
+                let out = &mut out[first..end];
+                let Some(pool) = self.attention.get(key) else {
+                    standardize.row(row, out);
+                    continue;
+                };
+                b.standardised.resize(standardize.width(), 0.0);
+                standardize.row(row, &mut b.standardised);
+                pool.row(&mut b.standardised, &mut b.hidden, out);
             }
-            first += standardize.width();
+            first = end;
         }
         Ok(width)
     }
@@ -365,15 +432,18 @@ impl InPlace {
 impl Core {
     fn new(parts: &super::rssm::Parts) -> Option<Self> {
         let [(hidden, norm)] = parts.hidden else { return None };
-        let layer = |i: usize| Layer::new(&parts.inputs[i].0, Some(&parts.inputs[i].1));
-        let block = |(kernel, bias): (&Weight, &Weight), norm| {
-            Some(Layer { kernel: kernel.mapped()?.clone(), bias: bias.mapped()?.clone(), norm })
+        let precision = parts.precision;
+        let layer = |i: usize| Layer::single(&parts.inputs[i].0, Some(&parts.inputs[i].1), precision);
+        let block = |(kernel, bias): (&Weight, &Weight), rows: &[usize], norm| {
+            let (kernel, bias) = (kernel.mapped()?, bias.mapped()?.clone());
+            let [blocks, _, cols] = *kernel.shape() else { return None };
+            Some(Layer { kernel: Kernel::new(kernel, &rows.repeat(blocks), cols, precision), bias, norm })
         };
         let (scale, eps) = norm.rms_silu()?;
-        let hidden = block(hidden.weights(), Some((scale.mapped()?.clone(), eps)))?;
-        let (deter, blocks) = (hidden.outputs(), hidden.kernel.shape()[0]);
+        let [blocks, all, size] = *hidden.weights().0.shape() else { return None };
+        let hidden = block(hidden.weights(), &[size, all - size], Some((scale.mapped()?.clone(), eps)))?;
         let inputs = [layer(0)?, layer(1)?, layer(2)?];
-        Some(Self { inputs, hidden, gates: block(parts.gates.weights(), None)?, deter, blocks })
+        Some(Self { inputs, hidden, gates: block(parts.gates.weights(), &[size], None)?, deter: blocks * size, blocks })
     }
 
     /// The next deter into the first columns of `b.features`, from `b.before` and embedded actions in `b.seen`.
@@ -391,20 +461,19 @@ impl Core {
         }
         let shared = Matrix::new(&b.embedded, rows, embedded, embedded);
         start(&mut b.linear, self.hidden.bias.values(), rows);
-        for (g, kernel) in self.hidden.kernel.values().chunks_exact((size + embedded) * size).enumerate() {
-            let (own, rest) = kernel.split_at(size * size);
+        for g in 0..self.blocks {
             let (block, out) = (Matrix::new(&b.before[g * size..], rows, size, width), &mut b.linear[g * size..]);
-            product(block, Matrix::new(own, size, size, size), out, deter, true);
-            product(shared, Matrix::new(rest, embedded, size, size), out, deter, true);
+            let first = g * (size + embedded);
+            self.hidden.kernel.add_product((2 * g, first), block, size, out, deter);
+            self.hidden.kernel.add_product((2 * g + 1, first + size), shared, size, out, deter);
         }
         let hidden = &mut b.hidden[0];
         hidden.resize(rows * deter, 0.0);
         self.hidden.activate(&b.linear, hidden, deter);
         start(&mut b.gates, self.gates.bias.values(), rows);
-        for (g, kernel) in self.gates.kernel.values().chunks_exact(3 * size * size).enumerate() {
-            let block = Matrix::new(&hidden[g * size..], rows, size, deter);
-            let kernel = Matrix::new(kernel, size, 3 * size, 3 * size);
-            product(block, kernel, &mut b.gates[3 * g * size..], 3 * deter, true);
+        for g in 0..self.blocks {
+            let (block, out) = (Matrix::new(&hidden[g * size..], rows, size, deter), &mut b.gates[3 * g * size..]);
+            self.gates.kernel.add_product((g, g * size), block, 3 * size, out, 3 * deter);
         }
         let states = b.features.chunks_exact_mut(width).zip(b.before.chunks_exact(width));
         for ((next, before), gates) in states.zip(b.gates.chunks_exact(3 * deter)) {

@@ -1,6 +1,7 @@
 //! The part of DreamerV3 that actors run too: encoder, RSSM, policy, and the one step of acting.
 
 mod acting;
+mod attention;
 mod core;
 mod encoder;
 mod features;
@@ -12,6 +13,7 @@ mod rssm;
 mod scan;
 
 pub use acting::{Acted, Acting, to_array};
+pub use attention::AttentionPool;
 pub use encoder::{Encoder, Inputs};
 pub use features::Standardize;
 pub use policy::{Policy, raw_width};

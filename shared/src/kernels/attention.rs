@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::exp;
+use super::math::{exp, max, sum};
 use super::matmul::{Matrix, matmul};
 
 /// `out = softmax(q k' / sqrt(d)) v` for each frame and head.
@@ -35,12 +35,16 @@ fn attend(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, heads: usiz
 /// Softmax of `scale * row`, in place.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn softmax(row: &mut [f32], scale: f32) {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for x in row.iter_mut() {
-        *x = exp((*x - max) * scale);
-    }
-    let total: f32 = row.iter().sum();
-    let inverse = 1.0 / total;
+    let top = max(row);
+    let (chunks, rest) = row.as_chunks_mut::<16>();
+    let exps = |chunk: &mut [f32; 16]| chunk.iter_mut().for_each(|x| *x = exp((*x - top) * scale));
+    chunks.iter_mut().for_each(exps);
+    // As wide as the others, so that it vectorises too.
+    let mut last = [top; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    exps(&mut last);
+    rest.copy_from_slice(&last[..rest.len()]);
+    let inverse = 1.0 / sum(row, |x| x);
     for x in row {
         *x *= inverse;
     }

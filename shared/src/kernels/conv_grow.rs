@@ -7,11 +7,12 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::conv_lanes::{
-    Images, KernelGradient, LANES, Vector, convolve, depth_to_space, norm_silu, norm_silu_backward, space_to_depth,
-    suits, turned,
+    Images, LANES, Vector, depth_to_space, norm_silu, norm_silu_backward, space_to_depth, suits, turned,
 };
+use super::conv_products::{Kernel, KernelGradient};
 use super::conv_shrink::{PART, Stage};
 use super::linear::sum_of;
+use super::precision::Precision;
 use super::record::{joined, read, record};
 use crate::params::Weight;
 
@@ -24,16 +25,22 @@ struct Layer {
     /// Sides of the kernel.
     k: usize,
     /// [s, s, inputs, 4 * outputs], the same turned, and 4 times the bias.
-    kernel: Vec<f32>,
-    turned: Vec<f32>,
+    kernel: Kernel,
+    turned: Kernel,
     bias: Vec<f32>,
     /// Scale and epsilon; the last stage has no norm.
     norm: Option<(Vec<f32>, f32)>,
+    precision: Precision,
 }
 
 /// x [N, h, w, inputs] through the stages and the last convolution, which has no norm: [N, H, W, outputs]; none if another way suits
 /// this processor or these images better.
-pub fn doubled_stages(x: &Tensor, stages: &[Stage], last: (&Weight, &Weight)) -> Result<Option<Tensor>> {
+pub fn doubled_stages(
+    x: &Tensor,
+    stages: &[Stage],
+    last: (&Weight, &Weight),
+    precision: Precision,
+) -> Result<Option<Tensor>> {
     let (n, mut height, mut width, mut inputs) = x.dims4()?;
     if !suits(n) {
         return Ok(None);
@@ -47,9 +54,11 @@ pub fn doubled_stages(x: &Tensor, stages: &[Stage], last: (&Weight, &Weight)) ->
         }
         let kernel = grouped(&kernel.to_vec()?, k, inputs, outputs);
         let turned = turned(&kernel, side(k), inputs, 4 * outputs);
+        let turned = Kernel::new(turned, [side(k), 4 * outputs, inputs], precision);
+        let kernel = Kernel::new(kernel, [side(k), inputs, 4 * outputs], precision);
         let norm = norm.map(|(scale, eps)| Ok::<_, candle_core::Error>((scale.to_vec()?, eps))).transpose()?;
         let bias = bias.to_vec()?.repeat(4);
-        layers.push(Layer { height, width, inputs, outputs, k, kernel, turned, bias, norm });
+        layers.push(Layer { height, width, inputs, outputs, k, kernel, turned, bias, norm, precision });
         (height, width, inputs) = (2 * height, 2 * width, outputs);
     }
     let (image, result) = (x.elem_count() / n, height * width * inputs);
@@ -78,7 +87,7 @@ fn forward(layers: &[Layer], x: &[f32], y: &mut [f32]) -> Vec<Images> {
     let mut images = layers[0].images(x);
     for (i, layer) in layers.iter().enumerate() {
         let mut linear = Images::new(layer.grouped(), 0);
-        convolve(&images, &layer.kernel, Some(&layer.bias), &mut linear);
+        layer.kernel.convolve(&images, Some(&layer.bias), &mut linear);
         let Some(next) = layers.get(i + 1) else {
             let mut result = Images::new(layer.result(), 0);
             depth_to_space(&linear, &mut result);
@@ -125,7 +134,7 @@ fn part_gradients(
             };
             sums.kernel.add(&input, &grouped);
             given = Images::new([layer.height, layer.width, layer.inputs], 0);
-            convolve(&grouped, &layer.turned, None, &mut given);
+            layer.turned.convolve(&grouped, None, &mut given);
         }
         given.store(dx);
     }
@@ -142,9 +151,7 @@ struct Sums {
 impl Sums {
     /// Kernel, bias, and scale if there is a norm.
     fn flat(&self, layer: &Layer) -> Vec<f32> {
-        let mut grouped = vec![0.0; self.kernel.count()];
-        self.kernel.finish(&mut grouped);
-        let mut flat = ungrouped(&grouped, layer.k, layer.inputs, layer.outputs);
+        let mut flat = ungrouped(&self.kernel.finish(), layer.k, layer.inputs, layer.outputs);
         let scale = layer.norm.as_ref().map_or(&[][..], |_| &self.scale);
         flat.extend(self.bias.iter().chain(scale).map(Vector::sum));
         flat
@@ -189,7 +196,7 @@ impl Layer {
 
     fn sums(&self) -> Sums {
         let zeros = vec![Vector::ZERO; self.outputs];
-        let kernel = KernelGradient::new(side(self.k), self.inputs, 4 * self.outputs);
+        let kernel = KernelGradient::new([side(self.k), self.inputs, 4 * self.outputs], self.precision);
         Sums { kernel, bias: zeros.clone(), scale: zeros }
     }
 }
@@ -241,7 +248,7 @@ mod tests {
     use super::*;
     use crate::kernels::conv_lanes::available;
     use crate::kernels::testing::{assert_close, noise, weight};
-    use crate::kernels::{Precision, conv2d, rms_silu, upsample2};
+    use crate::kernels::{conv2d, rms_silu, upsample2};
 
     #[test]
     fn stages_of_sixteen_images_are_the_single_operations() {
@@ -258,7 +265,7 @@ mod tests {
         let (last, stages) = weights.split_last().unwrap();
         let known: Vec<Stage> =
             stages.iter().map(|[kernel, bias, scale]| Stage { kernel, bias, scale, eps: 1e-4 }).collect();
-        let fast = doubled_stages(&x, &known, (&last[0], &last[1])).unwrap().unwrap();
+        let fast = doubled_stages(&x, &known, (&last[0], &last[1]), Precision::Float32).unwrap().unwrap();
         let grown = |x: &Tensor, [kernel, bias, _]: &[Weight; 3]| {
             conv2d(&upsample2(x).unwrap(), kernel, bias, 1, Precision::Float32).unwrap()
         };

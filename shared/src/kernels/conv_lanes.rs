@@ -3,6 +3,9 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 
 use super::math::{sigmoid, silu};
 use super::processor;
@@ -29,7 +32,7 @@ pub fn suits(images: usize) -> bool {
 /// 16 numbers, one of each image.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
-pub struct Vector([f32; LANES]);
+pub struct Vector(pub [f32; LANES]);
 
 /// Images of one size, 16 side by side: [H + 2 * border, W + 2 * border, C] vectors.
 pub struct Images {
@@ -40,15 +43,72 @@ pub struct Images {
     values: Vec<Vector>,
 }
 
+/// Memory of images that are gone, by its length: an update needs the same again, and new pages would cost more than what is computed
+/// in them. It grows to what is in use at once, and no further.
+static SPARE: Mutex<BTreeMap<usize, Vec<Vec<Vector>>>> = Mutex::new(BTreeMap::new());
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        SPARE.lock().entry(values.len()).or_default().push(values);
+    }
+}
+
 impl Images {
-    /// Zeros.
+    /// Zeros at the border, and anything inside.
     pub fn new([height, width, channels]: [usize; 3], border: usize) -> Self {
         let count = (height + 2 * border) * (width + 2 * border) * channels;
-        Self { height, width, channels, border, values: vec![Vector::ZERO; count] }
+        let spare = SPARE.lock().get_mut(&count).and_then(Vec::pop);
+        let values = spare.unwrap_or_else(|| vec![Vector::ZERO; count]);
+        let mut images = Self { height, width, channels, border, values };
+        images.clear_border();
+        images
+    }
+
+    fn clear_border(&mut self) {
+        let (row, side) = (self.width * self.channels, self.border * self.channels);
+        let (inside, end) = (self.border * self.pitch(), self.values.len() - self.border * self.pitch());
+        self.values[..inside].fill(Vector::ZERO);
+        self.values[end..].fill(Vector::ZERO);
+        if side > 0 {
+            for line in self.values[inside..end].chunks_exact_mut(row + 2 * side) {
+                line[..side].fill(Vector::ZERO);
+                line[side + row..].fill(Vector::ZERO);
+            }
+        }
+    }
+
+    /// Height, width and channels.
+    pub fn sides(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// Pixels around them.
+    pub fn border(&self) -> usize {
+        self.border
+    }
+
+    /// With the border, [H + 2 * border, W + 2 * border, C].
+    pub fn values(&self) -> &[Vector] {
+        &self.values
+    }
+
+    /// With the border, which is to stay as it is.
+    pub fn values_mut(&mut self) -> &mut [Vector] {
+        &mut self.values
+    }
+
+    /// Every pixel inside gets these channels.
+    pub fn fill(&mut self, channels: &[f32]) {
+        for y in 0..self.height {
+            let start = self.row(y);
+            let row = &mut self.values[start..start + self.width * self.channels];
+            row.iter_mut().zip(channels.iter().cycle()).for_each(|(out, x)| *out = Vector([*x; LANES]));
+        }
     }
 
     /// Where the pixels of a row begin.
-    fn row(&self, y: usize) -> usize {
+    pub fn row(&self, y: usize) -> usize {
         ((y + self.border) * (self.width + 2 * self.border) + self.border) * self.channels
     }
 

@@ -4,11 +4,10 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::conv_lanes::{
-    Images, KernelGradient, LANES, Largest, Vector, convolve, convolve_pooled, norm_silu, norm_silu_backward, suits,
-    turned, unpool,
-};
+use super::conv_lanes::{Images, LANES, Largest, Vector, norm_silu, norm_silu_backward, suits, turned, unpool};
+use super::conv_products::{Kernel, KernelGradient};
 use super::linear::sum_of;
+use super::precision::Precision;
 use super::record::{joined, leaf, read, record};
 use crate::params::Weight;
 
@@ -34,11 +33,12 @@ struct Layer {
     inputs: usize,
     outputs: usize,
     k: usize,
-    kernel: Vec<f32>,
-    turned: Vec<f32>,
+    kernel: Kernel,
+    turned: Kernel,
     bias: Vec<f32>,
     scale: Vec<f32>,
     eps: f32,
+    precision: Precision,
 }
 
 /// What a group leaves behind in a stage.
@@ -55,7 +55,7 @@ struct Sums {
 }
 
 /// x [N, H, W, C] through the stages, [N, h, w, outputs]; none if another way suits this processor or these images better.
-pub fn pooled_stages(x: &Tensor, stages: &[Stage]) -> Result<Option<Tensor>> {
+pub fn pooled_stages(x: &Tensor, stages: &[Stage], precision: Precision) -> Result<Option<Tensor>> {
     let (n, mut height, mut width, mut inputs) = x.dims4()?;
     let factor = 1 << stages.len();
     // Mapped weights are read in place by the single operations; here they would be copied at every step of an actor.
@@ -68,9 +68,10 @@ pub fn pooled_stages(x: &Tensor, stages: &[Stage]) -> Result<Option<Tensor>> {
     for stage in stages {
         let (k, outputs) = (stage.kernel.shape()[0], stage.kernel.shape()[3]);
         let kernel = stage.kernel.to_vec()?;
-        let turned = turned(&kernel, k, inputs, outputs);
+        let turned = Kernel::new(turned(&kernel, k, inputs, outputs), [k, outputs, inputs], precision);
+        let kernel = Kernel::new(kernel, [k, inputs, outputs], precision);
         let (bias, scale, eps) = (stage.bias.to_vec()?, stage.scale.to_vec()?, stage.eps);
-        layers.push(Layer { height, width, inputs, outputs, k, kernel, turned, bias, scale, eps });
+        layers.push(Layer { height, width, inputs, outputs, k, kernel, turned, bias, scale, eps, precision });
         for weight in [stage.kernel, stage.bias, stage.scale] {
             sources.push(weight.tensor()?);
         }
@@ -101,7 +102,7 @@ fn forward(layers: &[Layer], x: &[f32], y: &mut [f32]) -> Vec<Trace> {
         let sides = layer.result();
         let mut pooled = Images::new(sides, 0);
         let mut largest = vec![Largest::default(); sides.iter().product()];
-        convolve_pooled(&images, &layer.kernel, &layer.bias, &mut pooled, &mut largest);
+        layer.kernel.convolve_pooled(&images, &layer.bias, &mut pooled, &mut largest);
         images = Images::new(sides, layers.get(i + 1).map_or(0, |next| next.k / 2));
         norm_silu(&pooled, &layer.scale, layer.eps, &mut images);
         traces.push(Trace { pooled, largest });
@@ -139,7 +140,7 @@ fn part_gradients(
             sums.kernel.add(&input, &d);
             if i > 0 {
                 given = Images::new([layer.height, layer.width, layer.inputs], 0);
-                convolve(&d, &layer.turned, None, &mut given);
+                layer.turned.convolve(&d, None, &mut given);
             }
         }
     }
@@ -161,15 +162,18 @@ impl Layer {
 
     fn sums(&self) -> Sums {
         let zeros = vec![Vector::ZERO; self.outputs];
-        Sums { kernel: KernelGradient::new(self.k, self.inputs, self.outputs), bias: zeros.clone(), scale: zeros }
+        Sums {
+            kernel: KernelGradient::new([self.k, self.inputs, self.outputs], self.precision),
+            bias: zeros.clone(),
+            scale: zeros,
+        }
     }
 }
 
 impl Sums {
     /// Kernel, bias, scale.
     fn flat(&self) -> Vec<f32> {
-        let mut flat = vec![0.0; self.kernel.count()];
-        self.kernel.finish(&mut flat);
+        let mut flat = self.kernel.finish();
         flat.extend(self.bias.iter().chain(&self.scale).map(Vector::sum));
         flat
     }
@@ -180,7 +184,7 @@ mod tests {
     use super::*;
     use crate::kernels::conv_lanes::available;
     use crate::kernels::testing::{assert_close, noise, weight};
-    use crate::kernels::{Precision, conv2d, max_pool2, rms_silu};
+    use crate::kernels::{conv2d, max_pool2, rms_silu};
 
     #[test]
     fn stages_of_sixteen_images_are_the_single_operations() {
@@ -197,7 +201,7 @@ mod tests {
             .collect();
         let stages: Vec<Stage> =
             weights.iter().map(|[kernel, bias, scale]| Stage { kernel, bias, scale, eps: 1e-4 }).collect();
-        let fast = pooled_stages(&x, &stages).unwrap().unwrap();
+        let fast = pooled_stages(&x, &stages, Precision::Float32).unwrap().unwrap();
         let slow = weights.iter().fold(x.clone(), |x, [kernel, bias, scale]| {
             let x = conv2d(&x, kernel, bias, 1, Precision::Float32).unwrap();
             rms_silu(&max_pool2(&x).unwrap(), scale, 1e-4, Precision::Float32).unwrap()

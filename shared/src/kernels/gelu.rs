@@ -2,15 +2,19 @@
 
 use multiversion::multiversion;
 
-use super::math::{exp, sigmoid, tanh};
+use super::math::{sigmoid, tanh};
 
-/// The error function, absolute error below 3e-7 (Abramowitz and Stegun 7.1.26).
+/// The error function, absolute error below 4e-7: a quotient of polynomials fitted by least squares to 0 to 4; beyond, it is 1 within
+/// 2e-8.
 #[inline(always)]
 fn erf(x: f32) -> f32 {
-    let a = x.abs();
-    let t = 1.0 / (1.0 + 0.327_591_1 * a);
-    let p = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_8) * t - 0.284_496_72) * t + 0.254_829_6) * t;
-    (1.0 - p * exp(-a * a)).copysign(x)
+    let x = x.clamp(-4.0, 4.0);
+    let z = x * x;
+    let p = -1.381_298_6e-8 * z + 4.809_261_6e-6;
+    let p = (((p * z + 3.838_091e-4) * z + 3.843_360_1e-3) * z + 0.054_359_01) * z + 0.184_720_3;
+    let q = (6.428_508_6e-5 * z + 1.311_891e-3) * z + 0.015_464_811;
+    let q = ((q * z + 0.113_852_68) * z + 0.497_037_65) * z + 1.0;
+    x * (p * z + 1.128_379_2) / q
 }
 
 /// GELU in place: x * Phi(x).

@@ -13,6 +13,8 @@ pub mod conv_grow;
 mod conv_lanes;
 pub(crate) mod conv_planes;
 #[cfg(target_arch = "x86_64")]
+mod conv_products;
+#[cfg(target_arch = "x86_64")]
 pub mod conv_shrink;
 pub(crate) mod factor;
 pub mod gelu;
@@ -51,7 +53,7 @@ pub use norm_act::{Act, NormKind, norm_act};
 pub(crate) use one_hot::{argmax, one_hot_backward, one_hot_rows};
 pub use one_hot::{log_unimix, one_hot_sample};
 pub use plain::plain;
-pub(crate) use plain::plain_weight;
+pub(crate) use plain::{parameter, plain_weight};
 pub use pool::{max_pool2, spread2, upsample2};
 pub use precision::Precision;
 pub(crate) use record::{joined, record};

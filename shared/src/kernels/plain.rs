@@ -21,7 +21,7 @@ pub(crate) fn plain_weight(weight: &Weight) -> bool {
 }
 
 /// The tensor behind a weight, out of gradients' reach inside of [`super::no_grad`].
-fn parameter(weight: &Weight) -> Result<Tensor> {
+pub(crate) fn parameter(weight: &Weight) -> Result<Tensor> {
     let tensor = weight.tensor()?;
     Ok(if recording() { tensor } else { tensor.detach() })
 }

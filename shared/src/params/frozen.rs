@@ -20,6 +20,9 @@ pub struct FrozenRecord {
     pub source: String,
     /// Size of the values in bytes.
     pub bytes: usize,
+    /// Digest of each tensor by path, so that a changed one can be named; empty in records of before they were kept.
+    #[serde(default)]
+    pub tensors: BTreeMap<String, String>,
 }
 
 /// A frozen subtree, as recorded and as found.
@@ -35,6 +38,8 @@ pub struct FrozenReport {
     pub source: String,
     /// Size of the values in bytes.
     pub bytes: usize,
+    /// Paths of the tensors that are not the recorded ones, sorted; empty if all are, or if their digests were not recorded.
+    pub changed: Vec<String>,
 }
 
 impl FrozenReport {
@@ -47,7 +52,12 @@ impl FrozenReport {
 impl<P: Phase> Params<P> {
     /// BLAKE3 digest of what a pattern selects, in hex: over sorted paths, types, shapes and bytes.
     pub fn digest(&self, pattern: &str) -> Result<String, ParamError> {
-        Ok(record(&self.entries.read(), pattern, P::NAME)?.digest)
+        Ok(self.record(pattern)?.digest)
+    }
+
+    /// What there is to record of what a pattern selects, as it is now.
+    pub fn record(&self, pattern: &str) -> Result<FrozenRecord, ParamError> {
+        record(&self.entries.read(), pattern, P::NAME)
     }
 
     /// Compare frozen subtrees with records, those of a checkpoint for example.
@@ -61,6 +71,7 @@ impl<P: Phase> Params<P> {
                 found: found.digest,
                 source: recorded.source.clone(),
                 bytes: found.bytes,
+                changed: changed(&recorded.tensors, &found.tensors),
             })
         };
         records.iter().map(report).collect()
@@ -79,24 +90,33 @@ impl Params<Run> {
     }
 }
 
-/// Digest, source and size of what a pattern selects.
+/// Paths that have another digest, or are only on one side.
+fn changed(recorded: &BTreeMap<String, String>, found: &BTreeMap<String, String>) -> Vec<String> {
+    let paths: BTreeSet<&String> = recorded.keys().chain(found.keys()).filter(|_| !recorded.is_empty()).collect();
+    paths.into_iter().filter(|path| recorded.get(*path) != found.get(*path)).cloned().collect()
+}
+
+/// Digests, source and size of what a pattern selects.
 pub(super) fn record(
     entries: &BTreeMap<String, Entry>,
     pattern: &str,
     phase: &'static str,
 ) -> Result<FrozenRecord, ParamError> {
     let mut hasher = blake3::Hasher::new();
-    let (mut sources, mut bytes) = (BTreeSet::new(), 0);
+    let (mut sources, mut tensors, mut bytes) = (BTreeSet::new(), BTreeMap::new(), 0);
     for path in select(entries, pattern, phase)?.paths {
         let entry = &entries[&path];
-        hasher.update(&identity(&path, entry.weight.shape()));
+        let (identity, mut own) = (identity(&path, entry.weight.shape()), blake3::Hasher::new());
         bytes += entry.weight.with_values(|values| {
-            hasher.update(bytemuck::cast_slice(values));
+            for hasher in [&mut hasher, &mut own] {
+                hasher.update(&identity).update(bytemuck::cast_slice(values));
+            }
             size_of_val(values)
         })?;
         sources.insert(entry.origin.to_string());
+        tensors.insert(path, own.finalize().to_hex().to_string());
     }
     let digest = hasher.finalize().to_hex().to_string();
     let source = sources.into_iter().collect::<Vec<_>>().join(", ");
-    Ok(FrozenRecord { prefix: pattern.to_string(), digest, source, bytes })
+    Ok(FrozenRecord { prefix: pattern.to_string(), digest, source, bytes, tensors })
 }

@@ -22,6 +22,15 @@ impl Params<ReadOnly> {
         }
         Ok(Self::with_phase(entries, ReadOnly))
     }
+
+    /// A store of these parameters alone, which it shares: what would be found in a snapshot of them.
+    pub fn only(params: &[(String, Weight)]) -> Self {
+        let entry = |(path, weight): &(String, Weight)| {
+            let entry = Entry { weight: weight.clone(), frozen: true, origin: Origin::Given("subset".to_string()) };
+            (path.clone(), entry)
+        };
+        Self::with_phase(params.iter().map(entry).collect(), ReadOnly)
+    }
 }
 
 impl Source for Params<ReadOnly> {

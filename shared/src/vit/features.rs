@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::f16;
+
 use super::preprocess::{fixed_size, normalise, whole_patches};
 use super::{Images, Vit, VitError, VitSpec};
 use crate::array::DType;
@@ -26,8 +28,9 @@ impl Pool {
             }
             "cls" => Ok(Pool::Cls),
             "mean" => Ok(Pool::Mean),
-            "grid" => Ok(Pool::Grid(config.grid)),
-            other => Err(option("pool", other, "use `cls`, `mean` or `grid`".into())),
+            // What is trained stands behind what is recorded: the grid.
+            "grid" | "attention" => Ok(Pool::Grid(config.grid)),
+            other => Err(option("pool", other, "use `cls`, `mean`, `grid` or `attention`".into())),
         }
     }
 
@@ -87,6 +90,17 @@ pub(super) fn grid(config: &VitConfig, spec: &VitSpec, frame: &Space) -> Result<
     Ok((size.0 / spec.patch, size.1 / spec.patch))
 }
 
+/// Features in float16, as they are recorded: to the nearest, so that a number x is off by at most 2^-11 |x|, or by 2^-25 where
+/// that is less than float16's smallest step. What float16 does not hold (magnitudes from 65,520, infinity, not a number) is
+/// refused: the final norm of a sound trunk gives nothing near it, nor do hidden states.
+pub fn round_features(features: &[f32]) -> Result<Vec<f16>, VitError> {
+    let round = |(i, &x): (usize, &f32)| {
+        let rounded = f16::from_f32(x);
+        if rounded.is_finite() { Ok(rounded) } else { Err(VitError::Range { index: i, value: x }) }
+    };
+    features.iter().enumerate().map(round).collect()
+}
+
 /// From frames of bytes to features, as `[vit]` says.
 pub struct Features {
     /// None if features are replaced by zeros.
@@ -105,9 +119,10 @@ impl Features {
     pub fn new(config: &VitConfig, spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
         let trained = trainable_blocks(config, spec)?;
         let frozen = (!trained.is_empty()).then_some(trained.start);
+        let products = config.products();
         let trunk = match (config.features.as_str(), frozen) {
-            ("pretrained" | "random", None) => Some(Vit::new(spec, source, threads)?),
-            ("pretrained" | "random", Some(blocks)) => Some(Vit::until(spec, blocks, source, threads)?),
+            ("pretrained" | "random", None) => Some(Vit::new(spec, source, threads, products)?),
+            ("pretrained" | "random", Some(blocks)) => Some(Vit::until(spec, blocks, source, threads, products)?),
             ("zero", _) => None,
             (other, _) => return Err(option("features", other, "use `pretrained`, `random` or `zero`".into())),
         };
@@ -188,4 +203,59 @@ pub fn agent_spaces(observed: &Spaces, config: &VitConfig, spec: &VitSpec) -> Re
         }
     }
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::array::Array;
+    use crate::dreamer::Standardize;
+    use crate::params::{Create, Params, Scope};
+
+    proptest! {
+        #[test]
+        fn recorded_features_are_as_near_as_promised(
+            x in prop::collection::vec(-65504.0f32..=65504.0, 1..20),
+            power in -12..=0i32,
+        ) {
+            let x: Vec<f32> = x.iter().map(|x| x * 10f32.powi(power)).collect();
+            for (x, rounded) in x.iter().zip(round_features(&x).unwrap()) {
+                let error = (f64::from(*x) - f64::from(rounded.to_f32())).abs();
+                prop_assert!(error <= (f64::from(x.abs()) * 2f64.powi(-11)).max(2f64.powi(-25)), "{x} {rounded}");
+            }
+        }
+
+        #[test]
+        fn standardising_scales_the_error_by_the_deviation(
+            x in prop::collection::vec(-100.0f32..100.0, 6),
+            mean in -50.0f32..50.0,
+            deviation in 0.01f32..10.0,
+        ) {
+            let params = Params::<Create>::new(0);
+            let statistics = [("mean", Array::f32(&[6], &[mean; 6])), ("scale", Array::f32(&[6], &[1.0 / deviation; 6]))];
+            params.put(statistics.map(|(key, array)| (key.to_string(), array)).into(), "seen").unwrap();
+            let space = Space { dtype: DType::F16, ..Space::vector(&[1, 6]) };
+            let standardize = Standardize::new(&Scope::root(&params).sub("seen"), &space, 0).unwrap();
+            let recorded = Array::f16(&[1, 1, 6], &round_features(&x).unwrap());
+            let found = standardize.forward(&recorded, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (x, found) in x.iter().zip(found) {
+                let error = (f64::from(x - mean) / f64::from(deviation) - f64::from(found)).abs();
+                // On top, more than float32 adds to differences of up to 150.
+                let promised = ((x.abs() * 2f32.powi(-11)).max(2f32.powi(-25)) + 1e-4) / deviation;
+                prop_assert!(error <= f64::from(promised), "{x} {found} {error} {promised}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_float16_does_not_hold_is_refused_with_its_place() {
+        assert_eq!(round_features(&[65504.0, -65519.0]).unwrap(), [f16::MAX, f16::MIN]);
+        for bad in [65520.0, -1e9, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let error = round_features(&[0.0, 1.0, bad]).unwrap_err();
+            assert!(matches!(error, VitError::Range { index: 2, .. }), "{error}");
+            assert!(error.to_string().contains(&bad.to_string()), "{error}");
+        }
+    }
 }

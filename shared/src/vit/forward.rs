@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 use super::resample::resize;
 use super::spec::{Activation, Positions};
-use super::{PREFIX, VitError, VitSpec};
-use crate::kernels::{attention::attention, gelu, layer_norm::layer_norm, matmul::linear, rotary};
+use super::{PREFIX, PRODUCTS, Tree, VitError, VitSpec};
+use crate::kernels::factor::{laid_out, laid_out_len, laid_out_linear};
+use crate::kernels::{Precision, attention::attention, gelu, layer_norm::layer_norm, matmul::linear, rotary};
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
 /// Values of one weight: in place where it is mapped, a copy where it is a variable.
@@ -33,36 +34,72 @@ impl Values {
     }
 }
 
-/// Kernel and bias of a projection, or scale and bias of a norm.
+/// Scale and bias of a norm, scales of the two branches, or kernel and bias of a projection that trains.
 pub(super) struct Pair<T = Values>(pub T, pub T);
 
-/// The parameters of a block: handles that gradients can reach, or values.
-pub(super) struct Block<T = Values> {
-    pub norm1: Pair<T>,
-    pub qkv: Pair<T>,
-    pub proj: Pair<T>,
-    pub norm2: Pair<T>,
-    pub fc1: Pair<T>,
-    pub fc2: Pair<T>,
-    /// Of both residual branches.
-    pub scales: Option<Pair<T>>,
+pub(super) struct Projection {
+    /// As it is, or laid out for products in another precision.
+    kernel: Values,
+    bias: Values,
+    precision: Precision,
 }
+
+impl Projection {
+    /// Rows `x` into `out`.
+    pub fn apply(&self, x: &[f32], out: &mut [f32], threads: usize) {
+        match self.precision {
+            Precision::Float32 => linear(x, self.kernel.get(), self.bias.get(), out, threads),
+            precision => laid_out_linear(x, self.kernel.get(), self.bias.get(), out, precision, threads),
+        }
+    }
+}
+
+/// Kernels of projections laid out for products in this precision, by their paths: what stands beside the trunk's weights, below
+/// [`PRODUCTS`], for [`Vit::new`]. Empty if products take the kernels as they are.
+pub fn products(tree: &Tree, precision: Precision) -> Vec<(String, Vec<f32>)> {
+    let kernels = tree.iter().filter(|(path, _)| path.ends_with("/kernel"));
+    let laid_out = |(path, (shape, values)): (&String, &(Vec<usize>, Vec<f32>))| {
+        let outputs = shape.last().copied().unwrap_or(1);
+        Some((path.clone(), laid_out(values, outputs, precision)?))
+    };
+    kernels.filter_map(laid_out).collect()
+}
+
+/// The parameters of a block: values, or as [`TrainedBlock`] handles that gradients can reach.
+pub(super) struct Block<N = Pair, P = Projection> {
+    pub norm1: N,
+    pub qkv: P,
+    pub proj: P,
+    pub norm2: N,
+    pub fc1: P,
+    pub fc2: P,
+    /// Of both residual branches.
+    pub scales: Option<N>,
+}
+
+pub(super) type TrainedBlock = Block<Pair<Weight>, Pair<Weight>>;
 
 impl Pair<Weight> {
     pub fn values(&self) -> Result<Pair, ParamError> {
         Ok(Pair(Values::of(&self.0)?, Values::of(&self.1)?))
     }
+
+    fn projection(&self) -> Result<Projection, ParamError> {
+        let Pair(kernel, bias) = self.values()?;
+        Ok(Projection { kernel, bias, precision: Precision::Float32 })
+    }
 }
 
-impl Block<Weight> {
+impl TrainedBlock {
+    /// What the forward pass takes; products are float32, as in the backward pass.
     pub fn values(&self) -> Result<Block, ParamError> {
         Ok(Block {
             norm1: self.norm1.values()?,
-            qkv: self.qkv.values()?,
-            proj: self.proj.values()?,
+            qkv: self.qkv.projection()?,
+            proj: self.proj.projection()?,
             norm2: self.norm2.values()?,
-            fc1: self.fc1.values()?,
-            fc2: self.fc2.values()?,
+            fc1: self.fc1.projection()?,
+            fc2: self.fc2.projection()?,
             scales: self.scales.as_ref().map(Pair::values).transpose()?,
         })
     }
@@ -96,12 +133,14 @@ pub struct Vit {
     cls: Option<Values>,
     pos: Option<Values>,
     registers: Option<Values>,
-    patch: Pair,
+    patch: Projection,
     pre_norm: Option<Pair>,
     norm: Option<Pair>,
     blocks: Vec<Block>,
     /// By size of the grid in patches: position embeddings of the patches, or the angles of their queries and keys.
     places: Mutex<Places>,
+    /// Of an earlier pass: memory that is there already.
+    work: Mutex<Work>,
 }
 
 /// Takes weights by name, with the shapes and initialisers that the sizes give.
@@ -124,51 +163,110 @@ impl<'a> Taker<'a> {
         self.scope.weight(name, shape, *init)
     }
 
+    pub fn pair(&self, first: &str, second: &str) -> Result<Pair<Weight>, ParamError> {
+        Ok(Pair(self.weight(first)?, self.weight(second)?))
+    }
+
+    pub fn block(&self, i: usize, scaled: bool) -> Result<TrainedBlock, ParamError> {
+        let pair = |first: &str, second: &str| self.pair(first, second);
+        let projection = |name: &str| self.pair(&format!("{name}/kernel"), &format!("{name}/bias"));
+        Block::take(&format!("blocks/{i}"), scaled, pair, projection)
+    }
+}
+
+/// Takes values, and kernels as they are laid out for products in a precision.
+struct FrozenTaker<'a> {
+    taker: Taker<'a>,
+    products: Scope<'a>,
+    precision: Precision,
+}
+
+impl<'a> FrozenTaker<'a> {
+    fn new(source: &'a dyn Source, spec: &VitSpec, precision: Precision) -> Self {
+        let root = Scope::root(source);
+        Self { taker: Taker::new(root.sub(PREFIX), spec), products: root.sub(PRODUCTS), precision }
+    }
+
     fn values(&self, name: &str) -> Result<Values, ParamError> {
-        Values::of(&self.weight(name)?)
+        Values::of(&self.taker.weight(name)?)
     }
 
-    pub fn pair(&self, name: &str, first: &str) -> Result<Pair<Weight>, ParamError> {
-        Ok(Pair(self.weight(&format!("{name}/{first}"))?, self.weight(&format!("{name}/bias"))?))
+    fn pair(&self, first: &str, second: &str) -> Result<Pair, ParamError> {
+        self.taker.pair(first, second)?.values()
     }
 
-    pub fn block(&self, i: usize, scaled: bool) -> Result<Block<Weight>, ParamError> {
-        let pair = |name: &str, first: &str| self.pair(&format!("blocks/{i}/{name}"), first);
-        let scale = |name: &str| self.weight(&format!("blocks/{i}/{name}/scale"));
-        Ok(Block {
-            norm1: pair("norm1", "scale")?,
-            qkv: pair("attn/qkv", "kernel")?,
-            proj: pair("attn/proj", "kernel")?,
-            norm2: pair("norm2", "scale")?,
-            fc1: pair("mlp/fc1", "kernel")?,
-            fc2: pair("mlp/fc2", "kernel")?,
-            scales: if scaled { Some(Pair(scale("ls1")?, scale("ls2")?)) } else { None },
+    fn projection(&self, name: &str) -> Result<Projection, ParamError> {
+        let path = format!("{name}/kernel");
+        let bias = self.values(&format!("{name}/bias"))?;
+        let outputs = bias.get().len();
+        let shape = self.taker.params.get(&path).map(|(shape, _)| shape);
+        let inputs = shape.map_or(0, |shape| shape.iter().product::<usize>() / outputs.max(1));
+        let (kernel, precision) = match laid_out_len([inputs, outputs], self.precision) {
+            Some(len) => (Values::of(&self.products.weight(&path, &[len], Init::Zeros)?)?, self.precision),
+            None => (self.values(&path)?, Precision::Float32),
+        };
+        Ok(Projection { kernel, bias, precision })
+    }
+
+    fn block(&self, i: usize, scaled: bool) -> Result<Block, ParamError> {
+        let pair = |first: &str, second: &str| self.pair(first, second);
+        Block::take(&format!("blocks/{i}"), scaled, pair, |name| self.projection(name))
+    }
+}
+
+impl<N, P> Block<N, P> {
+    /// Its parts by their names below the trunk.
+    fn take(
+        at: &str,
+        scaled: bool,
+        pair: impl Fn(&str, &str) -> Result<N, ParamError>,
+        projection: impl Fn(&str) -> Result<P, ParamError>,
+    ) -> Result<Self, ParamError> {
+        let norm = |name: &str| pair(&format!("{at}/{name}/scale"), &format!("{at}/{name}/bias"));
+        let projection = |name: &str| projection(&format!("{at}/{name}"));
+        let scales = || pair(&format!("{at}/ls1/scale"), &format!("{at}/ls2/scale"));
+        Ok(Self {
+            norm1: norm("norm1")?,
+            qkv: projection("attn/qkv")?,
+            proj: projection("attn/proj")?,
+            norm2: norm("norm2")?,
+            fc1: projection("mlp/fc1")?,
+            fc2: projection("mlp/fc2")?,
+            scales: scaled.then(scales).transpose()?,
         })
     }
 }
 
 impl Vit {
-    /// A trunk of these sizes, its weights taken below [`PREFIX`]. Above one thread, rayon's pool is used.
-    pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
-        let vit = Self::until(spec, spec.depth, source, threads)?;
-        let norm = Taker::new(Scope::root(source).sub(PREFIX), spec).pair("norm", "scale")?.values()?;
+    /// A trunk of these sizes, its weights taken below [`PREFIX`], and below [`PRODUCTS`] what [`products`] gave for this precision.
+    /// Above one thread, rayon's pool is used.
+    pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize, precision: Precision) -> Result<Self, VitError> {
+        let vit = Self::until(spec, spec.depth, source, threads, precision)?;
+        let norm = FrozenTaker::new(source, spec, precision).pair("norm/scale", "norm/bias")?;
         Ok(Self { norm: Some(norm), ..vit })
     }
 
     /// Only the embedding and the first `blocks` blocks, without the final norm.
-    pub fn until(spec: &VitSpec, blocks: usize, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
+    pub fn until(
+        spec: &VitSpec,
+        blocks: usize,
+        source: &dyn Source,
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Self, VitError> {
         spec.validate()?;
         let learned = matches!(spec.positions, Positions::Learned { .. });
-        let taker = Taker::new(Scope::root(source).sub(PREFIX), spec);
+        let taker = FrozenTaker::new(source, spec, precision);
         Ok(Self {
             cls: spec.class_token.then(|| taker.values("cls")).transpose()?,
             pos: learned.then(|| taker.values("pos")).transpose()?,
             registers: (spec.registers > 0).then(|| taker.values("registers")).transpose()?,
-            patch: taker.pair("patch", "kernel")?.values()?,
-            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm", "scale")?.values()).transpose()?,
+            patch: taker.projection("patch")?,
+            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm/scale", "pre_norm/bias")).transpose()?,
             norm: None,
-            blocks: (0..blocks).map(|i| taker.block(i, spec.layer_scale)?.values()).collect::<Result<_, _>>()?,
+            blocks: (0..blocks).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
             places: Mutex::default(),
+            work: Mutex::default(),
             spec: spec.clone(),
             threads,
         })
@@ -184,14 +282,15 @@ impl Vit {
     ///
     /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block or norm.
     pub fn tokens(&self, images: Images, block: usize, normed: bool) -> Vec<f32> {
-        let x = self.hidden(images, block + 1);
-        if !normed {
-            return x;
+        let mut x = self.hidden(images, block + 1);
+        if normed {
+            assert!(self.norm.is_some(), "this part of a trunk has no final norm");
+            let mut work = self.work.lock();
+            work.resize(&self.spec, x.len() / self.spec.width);
+            self.norm.iter().for_each(|norm| norm.layer_norm(&x, self.spec.eps, &mut work.normed));
+            x.copy_from_slice(&work.normed);
         }
-        assert!(self.norm.is_some(), "this part of a trunk has no final norm");
-        let mut out = vec![0.0; x.len()];
-        self.norm.iter().for_each(|norm| norm.layer_norm(&x, self.spec.eps, &mut out));
-        out
+        x
     }
 
     /// Hidden states after the first `blocks` blocks, none of them included, without the final norm; see [`Vit::tokens`].
@@ -202,10 +301,12 @@ impl Vit {
         let places = self.places(grid);
         let mut x = self.embed(images, &places);
         let tokens = x.len() / (images.n * self.spec.width).max(1);
-        let mut work = Work::new(&self.spec, images.n * tokens);
+        let mut work = std::mem::take(&mut *self.work.lock());
+        work.resize(&self.spec, images.n * tokens);
         for block in &self.blocks[..blocks] {
             block.run(&self.spec, self.threads, &mut x, tokens, &places, &mut work);
         }
+        *self.work.lock() = work;
         x
     }
 
@@ -215,7 +316,7 @@ impl Vit {
         let patches = images.height * images.width / self.spec.patch.pow(2);
         let mut embedded = vec![0.0; images.n * patches * w];
         let rows = unfold(images, self.spec.patch);
-        linear(&rows, self.patch.0.get(), self.patch.1.get(), &mut embedded, self.threads);
+        self.patch.apply(&rows, &mut embedded, self.threads);
         if self.pos.is_some() {
             embedded.chunks_exact_mut(patches * w).for_each(|frame| add(frame, places, None));
         }
@@ -268,29 +369,26 @@ impl Block {
     /// The block on hidden states `x` [N, tokens, width], in place. `places`: the angles of queries and keys, if they are turned.
     pub fn run(&self, spec: &VitSpec, threads: usize, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
         let (w, heads) = (spec.width, spec.heads);
-        let project = |pair: &Pair, x: &[f32], out: &mut [f32]| {
-            linear(x, pair.0.get(), pair.1.get(), out, threads);
-        };
         let scales = self.scales.as_ref();
         self.norm1.layer_norm(x, spec.eps, &mut work.normed);
-        project(&self.qkv, &work.normed, &mut work.qkv);
+        self.qkv.apply(&work.normed, &mut work.qkv, threads);
         if matches!(spec.positions, Positions::Rotary { .. }) {
             rotary::rotate(&mut work.qkv, places, tokens, w, heads);
         }
         attention(&work.qkv, &mut work.normed, tokens, w, heads, threads);
-        project(&self.proj, &work.normed, &mut work.branch);
+        self.proj.apply(&work.normed, &mut work.branch, threads);
         add(x, &work.branch, scales.map(|s| s.0.get()));
 
         self.norm2.layer_norm(x, spec.eps, &mut work.normed);
         let rows = work.normed.len() / w;
-        work.hidden.resize(rows * self.fc1.1.get().len(), 0.0);
-        project(&self.fc1, &work.normed, &mut work.hidden);
+        work.hidden.resize(rows * self.fc1.bias.get().len(), 0.0);
+        self.fc1.apply(&work.normed, &mut work.hidden, threads);
         if spec.gated {
             gate(spec.activation, spec.mlp, &mut work.hidden);
         } else {
             activate(spec.activation, &mut work.hidden);
         }
-        project(&self.fc2, &work.hidden, &mut work.branch);
+        self.fc2.apply(&work.hidden, &mut work.branch, threads);
         add(x, &work.branch, scales.map(|s| s.1.get()));
     }
 }
@@ -318,6 +416,7 @@ fn activate(activation: Activation, values: &mut [f32]) {
 }
 
 /// Buffers that every block reuses.
+#[derive(Default)]
 pub(super) struct Work {
     normed: Vec<f32>,
     qkv: Vec<f32>,
@@ -327,9 +426,10 @@ pub(super) struct Work {
 
 impl Work {
     /// For so many rows of hidden states.
-    pub fn new(spec: &VitSpec, rows: usize) -> Self {
-        let zeros = |width: usize| vec![0.0; rows * width];
-        Self { normed: zeros(spec.width), qkv: zeros(3 * spec.width), branch: zeros(spec.width), hidden: vec![] }
+    pub fn resize(&mut self, spec: &VitSpec, rows: usize) {
+        self.normed.resize(rows * spec.width, 0.0);
+        self.qkv.resize(3 * rows * spec.width, 0.0);
+        self.branch.resize(rows * spec.width, 0.0);
     }
 }
 

@@ -10,8 +10,8 @@ mod spec;
 mod tail;
 mod tree;
 
-pub use features::{Features, agent_spaces, features_space, trainable_blocks};
-pub use forward::{Images, Vit};
+pub use features::{Features, agent_spaces, features_space, round_features, trainable_blocks};
+pub use forward::{Images, Vit, products};
 pub use preprocess::{fixed_size, normalise, whole_patches};
 pub use resample::{Filter, resize};
 pub use spec::{Activation, Pixels, Positions, VitSpec};
@@ -20,6 +20,8 @@ pub use tree::{Tree, check, nearest, random, split};
 
 /// Place of the trunk in the parameter tree.
 pub const PREFIX: &str = "enc/vit";
+/// Place beside it of kernels that are laid out for products in another precision.
+pub const PRODUCTS: &str = "products";
 
 /// Below the adapter's numbers of a key: those for what the decoder predicts, where blocks train.
 pub const TARGET: &str = "target";
@@ -43,6 +45,12 @@ pub enum VitError {
     /// An option of `[vit]` that fits no ViT.
     #[error("option vit.{key} = {value}: {reason}")]
     Option { key: &'static str, value: String, reason: String },
+    /// A feature that cannot be recorded.
+    #[error(
+        "the ViT gave {value} (number {index} of a batch's features), but they are recorded in float16, which ends at 65504: its \
+         weights are damaged, or it is not the ViT that it is taken for"
+    )]
+    Range { index: usize, value: f32 },
     /// From the parameter store.
     #[error(transparent)]
     Param(#[from] crate::params::ParamError),

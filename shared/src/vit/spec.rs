@@ -135,11 +135,23 @@ impl VitSpec {
     /// Refuse sizes that no trunk can be built from.
     pub fn validate(&self) -> Result<(), VitError> {
         let refuse = |what: String| Err(VitError::Spec(what));
-        if [self.patch, self.width, self.depth, self.heads, self.mlp].contains(&0) {
+        if self.heads == 0 {
+            return refuse(format!("the number of heads is not known for the width {}; set vit.heads", self.width));
+        }
+        if [self.patch, self.width, self.depth, self.mlp].contains(&0) {
             return refuse(format!("a size is zero in {self:?}"));
         }
         if !self.width.is_multiple_of(self.heads) {
             return refuse(format!("width {} is no multiple of its {} heads; set vit.heads", self.width, self.heads));
+        }
+        let Pixels { mean, std } = self.pixels;
+        let positive = |x: f32| x > 0.0 && x.is_finite();
+        let theta = match self.positions {
+            Positions::Rotary { theta } => theta,
+            Positions::Learned { .. } => 1.0,
+        };
+        if !mean.iter().all(|x| x.is_finite()) || ![&std[..], &[self.eps, theta]].concat().into_iter().all(positive) {
+            return refuse(format!("deviations, epsilon and theta must be positive, and all finite, in {self:?}"));
         }
         match self.positions {
             Positions::Learned { grid: 0, .. } => refuse(format!("no position embeddings in {self:?}")),

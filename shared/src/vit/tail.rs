@@ -13,7 +13,7 @@ use std::sync::Arc;
 use candle_core::{D, Device, Result, Tensor};
 
 use super::features::{Pool, grid, trainable_blocks};
-use super::forward::{Block, Pair, Taker, Work};
+use super::forward::{Pair, Taker, TrainedBlock, Work};
 use super::spec::{Activation, Positions};
 use super::{VitError, VitSpec};
 use crate::array::Array;
@@ -93,7 +93,7 @@ pub struct Tail {
 }
 
 struct Layers {
-    blocks: Vec<Block<Weight>>,
+    blocks: Vec<TrainedBlock>,
     norm: Pair<Weight>,
 }
 
@@ -103,7 +103,7 @@ impl Tail {
         let taker = Taker::new(scope.clone(), &spec.vit);
         let block = |i: usize| taker.block(i, spec.vit.layer_scale);
         let blocks = spec.blocks().map(block).collect::<std::result::Result<_, _>>()?;
-        let layers = Layers { blocks, norm: taker.pair("norm", "scale")? };
+        let layers = Layers { blocks, norm: taker.pair("norm/scale", "norm/bias")? };
         Ok(Self { spec: Arc::new(spec.clone()), layers: Arc::new(layers) })
     }
 
@@ -136,10 +136,10 @@ impl Tail {
         let norm = self.layers.norm.values().map_err(refuse)?;
         let angles = self.angles(grid).unwrap_or_default();
         let (each, threads) = (self.spec.tokens(key)?, rayon::current_num_threads());
-        let mut out = Vec::new();
+        let (mut out, mut work) = (Vec::new(), Work::default());
         for frames in tokens.chunks((ROWS / each).max(1) * each * vit.width) {
             let mut x = frames.to_vec();
-            let mut work = Work::new(vit, x.len() / vit.width);
+            work.resize(vit, x.len() / vit.width);
             blocks.iter().for_each(|block| block.run(vit, threads, &mut x, each, &angles, &mut work));
             let mut normed = vec![0.0; x.len()];
             norm.layer_norm(&x, vit.eps, &mut normed);
@@ -175,7 +175,7 @@ impl Tail {
         let (grid, count) = (self.spec.grid(key)?, self.spec.tokens(key)?);
         let d = self.spec.vit.width / self.spec.vit.heads;
         let turns = self.angles(grid).map(|angles| turns(&angles, d, count, tokens.device())).transpose()?;
-        let block = |x: Tensor, block: &Block<Weight>| self.block(block, &x, turns.as_ref());
+        let block = |x: Tensor, block: &TrainedBlock| self.block(block, &x, turns.as_ref());
         let x = self.layers.blocks.iter().try_fold(tokens.clone(), block)?;
         let x = self.norm(&self.layers.norm, &x)?;
         // Pooling is linear: its matrix is what it makes of the identity.
@@ -185,7 +185,7 @@ impl Tail {
         Tensor::from_vec(pool, (1, (), count), tokens.device())?.broadcast_matmul(&x)
     }
 
-    fn block(&self, block: &Block<Weight>, x: &Tensor, turns: Option<&[Tensor; 2]>) -> Result<Tensor> {
+    fn block(&self, block: &TrainedBlock, x: &Tensor, turns: Option<&[Tensor; 2]>) -> Result<Tensor> {
         let scaled = |branch: Tensor, scale: Option<&Weight>| match scale {
             Some(scale) => branch.broadcast_mul(&scale.tensor()?),
             None => Ok(branch),
@@ -246,7 +246,7 @@ impl Tail {
     /// Every parameter, always in the same order.
     fn weights(&self) -> impl Iterator<Item = &Weight> {
         let Pair(scale, bias) = &self.layers.norm;
-        self.layers.blocks.iter().flat_map(Block::weights).chain([scale, bias])
+        self.layers.blocks.iter().flat_map(TrainedBlock::weights).chain([scale, bias])
     }
 }
 

@@ -17,18 +17,23 @@ pub fn random(spec: &VitSpec, seed: u64) -> Tree {
     spec.params().into_iter().map(fill).collect()
 }
 
-/// Whether a tree is a trunk of these sizes; the error names the first parameter that is not, with both shapes.
+/// Whether a tree is a trunk of these sizes and all its values are finite; the error names the first parameter that is not so.
 pub fn check(tree: &Tree, spec: &VitSpec, file: &str) -> Result<(), VitError> {
     spec.validate()?;
     let wanted = spec.params();
     for (path, shape, _) in &wanted {
         let name = format!("{PREFIX}/{path}");
-        let Some((found, _)) = tree.get(path) else {
+        let Some((found, values)) = tree.get(path) else {
             let nearest = nearest(path, tree.keys().map(String::as_str));
             return Err(VitError::Missing { file: file.into(), name, nearest });
         };
         if found != shape {
             return Err(VitError::Shape { file: file.into(), name, found: found.clone(), wanted: shape.clone() });
+        }
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(VitError::Spec(format!(
+                "{file}: `{name}` has a value that is not finite; fetch or save it again"
+            )));
         }
     }
     let known: BTreeSet<&str> = wanted.iter().map(|(path, ..)| path.as_str()).collect();

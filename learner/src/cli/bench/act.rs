@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let Common { case, json, .. } = args.common;
     // Like an actor. Fails only where a pool exists already, which then serves.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
-    let config = args.common.config()?;
+    let config = args.common.loaded()?.acting();
     let params = case.agent(&config, Device::Cpu)?.policy_params()?;
     let header = SnapshotHeader { version: 1, update: 0, published: 0 };
     let view = SnapshotView::open(Arc::new(format::encode(&header, &params)?) as Region)?;

@@ -53,12 +53,12 @@ impl Case {
     fn new(set: &[String], trained: &str) -> Result<Option<Self>, RunError> {
         let own = ["vit.features=random".to_string(), format!("vit.trainable_blocks={trained}")];
         let config = Config::load(&["size1m"], &[&own, set].concat())?;
-        let Some(trunk) = Trunk::load(&config, Path::new(""))? else { return Ok(None) };
+        let Some(trunk) = Trunk::load(&config, Path::new(""), None)? else { return Ok(None) };
         let frames = Spaces::from([("image".to_string(), Space::image(SIDE, SIDE, 3))]);
         let options = config.agent_through(Some(&trunk.spec), &frames)?;
         let obs = agent_spaces(&frames, &config.vit, &trunk.spec)?;
         let act = Spaces::from([("action".to_string(), Space::discrete(&[], 17))]);
-        let batch = train::batch(&options, [&obs, &act]);
+        let batch = train::batch(&options, [&obs, &act], 1);
         let (statistics, pretrained) = (Tree::new(), trunk.pretrained.clone());
         let origin = Origin { obs: &obs, act: &act, seed: 0, statistics, pretrained, freeze: &[], device: Device::Cpu };
         Ok(Some(Self { agent: Agent::new(&options, origin)?, trunk, config, batch }))

@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let config = args.common.config()?;
     let mut agent = case.agent(&config, shared::device::open(&args.device)?)?;
     let (obs, act) = case.spaces();
-    let batch = batch(&config, [&obs, &act]);
+    let batch = batch(&config, [&obs, &act], 1);
     let (wall, cpu) = time(2, args.steps, || {
         agent.train(&batch)?;
         first.get_or_insert_with(|| start.elapsed().as_secs_f64());
@@ -57,9 +57,9 @@ pub fn run(args: &Args) -> Result<(), RunError> {
 }
 
 /// A batch of noise, with an episode's border in it.
-pub(super) fn batch(config: &AgentConfig, spaces: [&Spaces; 2]) -> Batch {
+pub(super) fn batch(config: &AgentConfig, spaces: [&Spaces; 2], seed: u64) -> Batch {
     let (rows, steps) = (config.batch_size, config.sample_length());
-    let mut batch = noise(&[rows, steps], spaces, &mut Seeded::new(1));
+    let mut batch = noise(&[rows, steps], spaces, &mut Seeded::new(seed));
     let first = (0..rows * steps).map(|i| (i % 199 == 150) as u8);
     batch.insert("is_first".into(), Array::u8(&[rows, steps], &first.collect::<Vec<_>>()));
     let rssm = &config.dynamics.rssm;

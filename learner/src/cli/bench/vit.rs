@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let threads = rayon::current_num_threads();
     let trunk = ["vit.weights=dinov2-small", "vit.features=random"].map(String::from);
     let config = Config::load(&[] as &[&str], &[&trunk, args.set.as_slice()].concat())?;
-    let Some(trunk) = Trunk::load(&config, Path::new(""))? else { return Ok(()) };
+    let Some(trunk) = Trunk::load(&config, Path::new(""), None)? else { return Ok(()) };
     let features = trunk.features(&config.vit, threads)?;
     let noise = Seeded::new(1).normal(&[args.batch * SIDE * SIDE * 3]);
     let frames: Vec<u8> = noise.iter().map(|x| (127.0 + 60.0 * x) as u8).collect();

@@ -1,5 +1,6 @@
 //! Fetching, against a hub of the test's own.
 
+mod hostile;
 mod test_hub;
 
 use std::ffi::OsString;

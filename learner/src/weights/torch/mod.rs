@@ -7,15 +7,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::error::Problem;
-use super::tensor::{Element, Layout, Place, Tensor, fits};
+use super::tensor::{Element, Layout, MOST, NAME, Place, Tensor, fits};
 use crate::pickle::{Storage, Value, View};
 
 /// Most dicts inside each other that are looked into.
 const DEPTH: usize = 16;
-/// Most entries of dicts that are looked at; the same dict may be in many places.
-const ENTRIES: usize = 1 << 18;
-/// Longest name, in bytes.
-const NAME: usize = 512;
 
 /// Finds the bytes of storages.
 trait Storages {
@@ -42,7 +38,8 @@ impl<S: Storages> Walk<'_, S> {
     fn dict(&mut self, before: &str, dict: Value, depth: usize) -> Result<(), Problem> {
         let Some(pairs) = dict.pairs() else { return Ok(()) };
         self.entries = self.entries.saturating_add(pairs.len());
-        if self.entries > ENTRIES || depth > DEPTH {
+        // The same dict may be in many places.
+        if self.entries > MOST || depth > DEPTH {
             return Err(Problem::damaged("its dicts hold too many others"));
         }
         // Of several entries with one key, the last counts, as in Python.

@@ -8,13 +8,13 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::LazyLock;
 
-use super::{LANES, Left, PANEL, Right, TILE};
+use super::{Begin, LANES, Left, PANEL, TILE, View};
 use crate::kernels::processor;
 
 /// Pairs of a right operand taken at a time: with two tiles' columns, as many as the first cache holds.
 const DEPTH: usize = 256;
 /// Rows of a left operand taken at a time: they stay in the second cache.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// Whether processor and system let this process use tiles.
 pub fn available() -> bool {
@@ -62,7 +62,7 @@ fn permitted() -> bool {
 
 /// Rows and columns of the two by two tiles of results; the second ones may be empty.
 #[derive(Clone, Copy, Default, PartialEq)]
-struct Shape {
+pub struct Shape {
     rows: [usize; 2],
     cols: [usize; 2],
 }
@@ -78,7 +78,8 @@ struct Config {
 }
 
 impl Shape {
-    fn new(rows: usize, cols: usize) -> Self {
+    /// Of up to 32 rows and columns.
+    pub fn new(rows: usize, cols: usize) -> Self {
         let two = |all: usize| [all.min(TILE), all.saturating_sub(TILE).min(TILE)];
         Self { rows: two(rows), cols: two(cols) }
     }
@@ -87,7 +88,7 @@ impl Shape {
     ///
     /// # Safety
     /// Tiles are [`available`].
-    unsafe fn configure(self) {
+    pub unsafe fn configure(self) {
         let (r, c) = (self.rows, self.cols);
         let shapes = [
             (r[0], c[0]),
@@ -113,24 +114,42 @@ impl Shape {
 ///
 /// # Safety
 /// Tiles are [`available`].
-unsafe fn release() {
+pub unsafe fn release() {
     // SAFETY: the caller's word; nothing but tiles changes.
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
 }
 
-/// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on. Steps
-/// from row to row in bytes.
+/// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on, and so
+/// on for each of `turns`. Steps in bytes: from row to row, from the first tile's rows or columns to the second's, along the pairs of
+/// the left operand from tile to tile, and from turn to turn.
 #[derive(Clone, Copy)]
-struct Block {
-    shape: Shape,
-    depth: usize,
-    a: *const u8,
-    a_row: usize,
-    b: *const u8,
-    b_row: usize,
-    out: *mut u8,
-    out_row: usize,
-    add: bool,
+pub struct Block {
+    pub shape: Shape,
+    pub turns: usize,
+    /// A multiple of a tile's pairs.
+    pub depth: usize,
+    pub a: *const u8,
+    pub a_row: usize,
+    pub a_next: usize,
+    pub a_step: usize,
+    pub a_turn: usize,
+    pub b: *const u8,
+    pub b_row: usize,
+    pub b_next: usize,
+    pub b_turn: usize,
+    pub out: *mut u8,
+    pub out_row: usize,
+    pub out_next: usize,
+    /// What sums begin with; none: zeros.
+    pub start: Option<Start>,
+}
+
+/// Numbers that sums begin with, and steps as those of the results.
+#[derive(Clone, Copy)]
+pub struct Start {
+    pub from: *const u8,
+    pub row: usize,
+    pub next: usize,
 }
 
 macro_rules! zero {
@@ -158,8 +177,8 @@ macro_rules! dot {
     };
 }
 
-pub fn multiply(rhs: &Right, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
-    let pairs = super::pairs(rhs.rows);
+pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
+    let pairs = rhs.pairs;
     let mut current = Shape::default();
     for upper in (0..lhs.rows).step_by(ROWS) {
         let lower = lhs.rows.min(upper + ROWS);
@@ -171,22 +190,37 @@ pub fn multiply(rhs: &Right, lhs: &Left, out: &mut [f32], stride: usize, add: bo
                     for row in (upper..lower).step_by(2 * TILE) {
                         let shape = Shape::new(lower - row, rhs.cols.min(panel_first + PANEL) - first);
                         let b = panel[top * lines + (first - panel_first) / LANES..].as_ptr();
-                        let a = lhs.pairs[row * lhs.row + top..].as_ptr();
-                        let out = out[row * stride + first..].as_mut_ptr();
+                        let a = lhs.pairs[row * pairs + top * TILE..].as_ptr();
+                        let out: *mut u8 = out[row * stride + first..].as_mut_ptr().cast();
+                        let next = 4 * TILE;
+                        let start = match begin {
+                            Begin::Zero if top == 0 => None,
+                            Begin::Row(values) if top == 0 => {
+                                Some(Start { from: values[first..].as_ptr().cast(), row: 0, next })
+                            }
+                            _ => Some(Start { from: out, row: 4 * stride, next }),
+                        };
                         let block = Block {
                             shape,
+                            turns: 1,
                             depth,
                             a: a.cast(),
-                            a_row: 4 * lhs.row,
+                            a_row: 4 * TILE,
+                            a_next: 4 * TILE * pairs,
+                            a_step: 4 * TILE * TILE,
+                            a_turn: 0,
                             b: b.cast(),
                             b_row: 4 * LANES * lines,
-                            out: out.cast(),
+                            b_next: 4 * LANES,
+                            b_turn: 0,
+                            out,
                             out_row: 4 * stride,
-                            add: add || top > 0,
+                            out_next: next,
+                            start,
                         };
                         // SAFETY: tiles are `available`, and have the block's shape; `row` and its rows, `first` and its columns,
-                        // `top` and its pairs lie inside their matrices, whose extents `Right::multiply` compared; both operands
-                        // hold all pairs of their extents, in whole tiles, by construction.
+                        // `top` and its pairs lie inside their matrices, whose extents `View::multiply` compared, as it did that of a row
+                        // to begin with; both operands hold all pairs of their extents, in whole tiles, by construction.
                         unsafe {
                             if shape != current {
                                 shape.configure();
@@ -205,25 +239,26 @@ pub fn multiply(rhs: &Right, lhs: &Left, out: &mut [f32], stride: usize, add: bo
 
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
-unsafe fn run(block: Block) {
-    let Block { shape, depth, a, a_row, b, b_row, out, out_row, add } = block;
+pub unsafe fn run(block: Block) {
+    let Block { shape, depth, a, a_row, a_next, a_step, b, b_row, b_next, out, out_row, out_next: next, start, .. } =
+        block;
     let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);
-    let next = 4 * TILE;
     let below = out.wrapping_add(TILE * out_row);
-    let a_below = a.wrapping_add(TILE * a_row);
+    let a_below = a.wrapping_add(a_next);
     // SAFETY: a tile is read or written with the rows and bytes of its shape only, which by the caller's word lie inside the
     // matrix; second tiles are left alone where they are empty.
     unsafe {
-        if add {
-            load!(0, out, out_row);
+        if let Some(Start { from, row, next }) = start {
+            let below = from.wrapping_add(TILE * row);
+            load!(0, from, row);
             if two_cols {
-                load!(1, out.add(next), out_row);
+                load!(1, from.add(next), row);
             }
             if two_rows {
-                load!(2, below, out_row);
+                load!(2, below, row);
             }
             if two_rows && two_cols {
-                load!(3, below.add(next), out_row);
+                load!(3, below.add(next), row);
             }
         } else {
             zero!(0);
@@ -237,21 +272,32 @@ unsafe fn run(block: Block) {
                 zero!(3);
             }
         }
-        for step in 0..depth / TILE {
-            let (a_step, b_step) = (step * next, step * TILE * b_row);
-            load!(6, b.add(b_step), b_row);
-            load!(4, a.add(a_step), a_row);
-            dot!(0, 4, 6);
-            if two_cols {
-                load!(7, b.add(b_step + next), b_row);
-                dot!(1, 4, 7);
-            }
-            if two_rows {
-                load!(5, a_below.add(a_step), a_row);
-                dot!(2, 5, 6);
-            }
-            if two_rows && two_cols {
-                dot!(3, 5, 7);
+        for turn in 0..block.turns {
+            let (a_turn, b_turn) = (turn * block.a_turn, turn * block.b_turn);
+            for step in 0..depth / TILE {
+                let (a_step, b_step) = (a_turn + step * a_step, b_turn + step * TILE * b_row);
+                if two_rows && two_cols {
+                    load!(6, b.add(b_step), b_row);
+                    load!(4, a.add(a_step), a_row);
+                    load!(7, b.add(b_step + b_next), b_row);
+                    load!(5, a_below.add(a_step), a_row);
+                    dot!(0, 4, 6);
+                    dot!(1, 4, 7);
+                    dot!(2, 5, 6);
+                    dot!(3, 5, 7);
+                    continue;
+                }
+                load!(6, b.add(b_step), b_row);
+                load!(4, a.add(a_step), a_row);
+                dot!(0, 4, 6);
+                if two_cols {
+                    load!(7, b.add(b_step + b_next), b_row);
+                    dot!(1, 4, 7);
+                }
+                if two_rows {
+                    load!(5, a_below.add(a_step), a_row);
+                    dot!(2, 5, 6);
+                }
             }
         }
         store!(0, out, out_row);

@@ -1,9 +1,11 @@
-//! Matrix products of operands rounded to bfloat16, summed in float32, where the processor has instructions for them that are
-//! faster than float32's.
+//! Matrix products of operands rounded to bfloat16, or of operands split into two such numbers, summed in float32, where the
+//! processor has instructions for them that are faster than float32's.
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub mod conv;
 
 use super::matmul::Matrix;
 
@@ -22,8 +24,8 @@ pub fn available() -> bool {
     false
 }
 
-/// Whether operands are laid out for tiles.
-fn tiled() -> bool {
+/// Whether operands are laid out for tiles: only there do three products of bfloat16 take less time than one of float32.
+pub fn tiled() -> bool {
     #[cfg(target_arch = "x86_64")]
     return amx::available();
     #[cfg(not(target_arch = "x86_64"))]
@@ -35,12 +37,50 @@ fn pairs(k: usize) -> usize {
     if tiled() { k.div_ceil(2).next_multiple_of(TILE) } else { k.div_ceil(2) }
 }
 
+/// What operands become in bfloat16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parts {
+    /// Rounded.
+    #[default]
+    Rounded,
+    /// The sum of a rounded number and of the rounded rest. Of the four products of two such sums the least is left out; the others
+    /// are one product of operands that are three times as long: [high, high, low] and [high, low, high]. Needs [`tiled`].
+    Split,
+}
+
+impl Parts {
+    fn count(self) -> usize {
+        match self {
+            Parts::Rounded => 1,
+            Parts::Split => 3,
+        }
+    }
+}
+
+/// What the sums of a product begin with.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin<'a> {
+    /// Nothing.
+    Zero,
+    /// What the result's place holds.
+    Add,
+    /// In every row the same numbers.
+    Row(&'a [f32]),
+}
+
+impl Begin<'_> {
+    /// Nothing, or what the result's place holds.
+    pub fn adding(add: bool) -> Self {
+        if add { Begin::Add } else { Begin::Zero }
+    }
+}
+
 /// Two numbers that follow each other along the inner axis, in bfloat16: the first in the lower half.
 type Pair = u32;
 
 /// One cache line.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 struct Line([Pair; LANES]);
 
 /// A right operand [k, n] in panels of up to 64 columns. A panel holds a row of pairs for every two rows of the operand, padded
@@ -50,9 +90,12 @@ pub struct Right {
     lines: Vec<Line>,
     rows: usize,
     cols: usize,
+    /// Rows of pairs.
+    pairs: usize,
 }
 
-/// A left operand [m, k]: the pair of columns 2j and 2j + 1 in row i lies at `i * row + j * col`.
+/// A left operand [m, k]. With tiles, 16 rows by 16 pairs of columns lie together, a tile's row after the other, and along the columns
+/// tile after tile. Without, the pair of columns 2j and 2j + 1 in row i lies at `i * row + j * col`.
 #[derive(Clone, Debug, Default)]
 pub struct Left {
     pairs: Vec<Pair>,
@@ -74,35 +117,54 @@ fn pair(first: f32, second: f32) -> Pair {
     round(first) >> 16 | round(second) & 0xffff_0000
 }
 
+/// What rounding takes away.
+#[inline(always)]
+fn rest(x: f32) -> f32 {
+    x - f32::from_bits(round(x) & 0xffff_0000)
+}
+
 impl Right {
     /// Take the values of `matrix`.
-    pub fn set(&mut self, matrix: Matrix) {
+    pub fn set(&mut self, matrix: Matrix, parts: Parts) {
         (self.rows, self.cols) = matrix.shape();
+        self.pairs = parts.count() * pairs(self.rows);
         self.lines.clear();
-        let (values, row_stride, col_stride) = matrix.parts();
-        let zeros = [0.0; PANEL];
-        let padding = pairs(self.rows) - self.rows.div_ceil(2);
         for first in (0..self.cols).step_by(PANEL) {
             let count = PANEL.min(self.cols - first);
-            for row in (0..self.rows).step_by(2) {
-                let last = row + 1 == self.rows;
-                if col_stride == 1 {
-                    let upper = &values[row * row_stride + first..][..count];
-                    let lower = if last { &zeros[..count] } else { &values[(row + 1) * row_stride + first..][..count] };
-                    self.interleave(upper, lower);
-                } else {
-                    let column = |i: usize, of: usize| values[of * row_stride + (first + i) * col_stride];
-                    let (mut upper, mut lower) = ([0.0; PANEL], [0.0; PANEL]);
-                    (0..count).for_each(|i| upper[i] = column(i, row));
-                    if !last {
-                        (0..count).for_each(|i| lower[i] = column(i, row + 1));
-                    }
-                    self.interleave(&upper[..count], &lower[..count]);
+            self.panel(matrix, first, count, false);
+            if parts == Parts::Split {
+                self.panel(matrix, first, count, true);
+                self.panel(matrix, first, count, false);
+            }
+        }
+    }
+
+    /// Add the columns from `first` on, rounded, or with `low` what rounding takes away.
+    fn panel(&mut self, matrix: Matrix, first: usize, count: usize, low: bool) {
+        let (values, row_stride, col_stride) = matrix.parts();
+        let row = |row: usize, out: &mut [f32]| {
+            match col_stride {
+                1 => out.copy_from_slice(&values[row * row_stride + first..][..out.len()]),
+                _ => {
+                    let column = |i: usize| values[row * row_stride + (first + i) * col_stride];
+                    out.iter_mut().enumerate().for_each(|(i, x)| *x = column(i));
                 }
             }
-            let end = self.lines.len() + padding * count.div_ceil(LANES);
-            self.lines.resize(end, Line([0; LANES]));
+            if low {
+                out.iter_mut().for_each(|x| *x = rest(*x));
+            }
+        };
+        for upper_row in (0..self.rows).step_by(2) {
+            let (mut upper, mut lower) = ([0.0; PANEL], [0.0; PANEL]);
+            row(upper_row, &mut upper[..count]);
+            if upper_row + 1 < self.rows {
+                row(upper_row + 1, &mut lower[..count]);
+            }
+            self.interleave(&upper[..count], &lower[..count]);
         }
+        let padding = pairs(self.rows) - self.rows.div_ceil(2);
+        let end = self.lines.len() + padding * count.div_ceil(LANES);
+        self.lines.resize(end, Line([0; LANES]));
     }
 
     fn interleave(&mut self, upper: &[f32], lower: &[f32]) {
@@ -113,68 +175,152 @@ impl Right {
         }
     }
 
-    /// `out = lhs * self`, or `out += …` with `add`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out`
-    /// is too short, or this is not [`available`].
-    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+    /// See [`View::multiply`].
+    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
+        let Self { rows, cols, pairs, .. } = *self;
+        View { lines: &self.lines, rows, cols, pairs }.multiply(lhs, out, stride, begin);
+    }
+
+    /// What is laid out, as numbers that mean nothing by themselves.
+    pub fn into_numbers(self) -> Vec<f32> {
+        self.lines.into_iter().flat_map(|line| line.0).map(f32::from_bits).collect()
+    }
+}
+
+/// A right operand whose lines lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    lines: &'a [Line],
+    rows: usize,
+    cols: usize,
+    pairs: usize,
+}
+
+impl<'a> View<'a> {
+    /// How many numbers [`Right::into_numbers`] gives for an operand [rows, cols].
+    pub fn numbers(rows: usize, cols: usize, parts: Parts) -> usize {
+        cols.div_ceil(LANES) * LANES * parts.count() * pairs(rows)
+    }
+
+    /// What [`Right::into_numbers`] gave for an operand [rows, cols]. None if there are more or less, or they do not begin with a line
+    /// of the cache.
+    pub fn new(numbers: &'a [f32], rows: usize, cols: usize, parts: Parts) -> Option<Self> {
+        let lines = bytemuck::try_cast_slice(numbers).ok()?;
+        let whole = numbers.len() == Self::numbers(rows, cols, parts);
+        whole.then_some(Self { lines, rows, cols, pairs: parts.count() * pairs(rows) })
+    }
+
+    /// `out = begin + lhs * self`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out` is too short, or this
+    /// is not [`available`].
+    pub fn multiply(self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
         assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
+        let rows = if tiled() { lhs.rows.next_multiple_of(TILE) } else { lhs.rows };
+        assert_eq!(lhs.pairs.len(), rows * self.pairs, "one operand is split and the other is not");
         let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
         assert!(self.cols <= stride && fits, "result does not fit its slice");
+        if let Begin::Row(values) = begin {
+            assert_eq!(values.len(), self.cols, "a row to begin with has other columns than the result");
+        }
         #[cfg(target_arch = "x86_64")]
         if amx::available() {
-            return amx::multiply(self, lhs, out, stride, add);
+            return amx::multiply(self, lhs, out, stride, begin);
         }
         #[cfg(target_arch = "x86_64")]
         if avx512::available() {
-            return avx512::multiply(self, lhs, out, stride, add);
+            if let Begin::Row(values) = begin {
+                out.chunks_mut(stride).take(lhs.rows).for_each(|row| row[..values.len()].copy_from_slice(values));
+            }
+            return avx512::multiply(self, lhs, out, stride, !matches!(begin, Begin::Zero));
         }
         panic!("products in bfloat16 need a processor that has them");
     }
 
     /// First column, lines of a row and all lines of each panel.
-    fn panels(&self) -> impl Iterator<Item = (usize, usize, &[Line])> {
-        let pairs = pairs(self.rows);
+    fn panels(self) -> impl Iterator<Item = (usize, usize, &'a [Line])> {
         (0..self.cols).step_by(PANEL).map(move |first| {
             let lines = (self.cols - first).min(PANEL).div_ceil(LANES);
-            let start = first / LANES * pairs;
-            (first, lines, &self.lines[start..start + lines * pairs])
+            let start = first / LANES * self.pairs;
+            (first, lines, &self.lines[start..start + lines * self.pairs])
         })
     }
 }
 
 impl Left {
-    /// Take the values of `matrix`.
-    pub fn set(&mut self, matrix: Matrix) {
+    /// Take the values of `matrix`. Panics if they are to be split and there are no tiles.
+    pub fn set(&mut self, matrix: Matrix, parts: Parts) {
+        assert!(parts == Parts::Rounded || tiled(), "split products need a processor with tiles");
         (self.rows, self.cols) = matrix.shape();
         let (values, row_stride, col_stride) = matrix.parts();
-        let pairs = pairs(self.cols);
+        let part = pairs(self.cols);
+        let pairs = parts.count() * part;
         self.pairs.clear();
-        self.pairs.resize(self.rows * pairs, 0);
+        self.pairs.resize(self.rows.next_multiple_of(if tiled() { TILE } else { 1 }) * pairs, 0);
         (self.row, self.col) = (pairs, 1);
         if self.pairs.is_empty() {
             return;
         }
-        if col_stride == 1 {
-            for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
-                neighbours(&values[row * row_stride..][..self.cols], out);
-            }
-            return;
-        }
         // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
-        assert_eq!(row_stride, 1, "an operand has rows or columns that lie next to each other");
-        let zeros = vec![0.0; self.rows];
-        let column = |j: usize| if j < self.cols { &values[j * col_stride..][..self.rows] } else { &zeros };
-        if tiled() {
-            let mut line = vec![0; self.rows];
-            for j in 0..self.cols.div_ceil(2) {
-                interleave(column(2 * j), column(2 * j + 1), &mut line);
-                self.pairs[j..].iter_mut().step_by(pairs).zip(&line).for_each(|(out, pair)| *out = *pair);
+        assert!(col_stride == 1 || row_stride == 1, "an operand has rows or columns that lie next to each other");
+        match (tiled(), col_stride) {
+            (true, _) => self.set_tiles(matrix, part, parts),
+            (false, 1) => {
+                for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
+                    neighbours(&values[row * row_stride..][..self.cols], out, false);
+                }
             }
-        } else {
-            (self.row, self.col) = (1, self.rows);
-            for (j, out) in self.pairs.chunks_exact_mut(self.rows).enumerate() {
-                interleave(column(2 * j), column(2 * j + 1), out);
+            (false, _) => {
+                (self.row, self.col) = (1, self.rows);
+                let zeros = vec![0.0; self.rows];
+                let column = |j: usize| if j < self.cols { &values[j * col_stride..][..self.rows] } else { &zeros };
+                for (j, out) in self.pairs.chunks_exact_mut(self.rows).enumerate() {
+                    interleave(column(2 * j), column(2 * j + 1), out);
+                }
             }
         }
+    }
+
+    fn set_tiles(&mut self, matrix: Matrix, part: usize, parts: Parts) {
+        let (rows, cols) = (self.rows, self.cols);
+        let (values, row_stride, col_stride) = matrix.parts();
+        for (i, out) in self.pairs.chunks_exact_mut(self.row * TILE).enumerate() {
+            let first_row = i * TILE;
+            let count = TILE.min(rows - first_row);
+            let tiles = |out: &mut [Pair], low: bool| {
+                for (j, out) in out.as_chunks_mut::<{ TILE * TILE }>().0.iter_mut().enumerate() {
+                    let first = 2 * j * TILE;
+                    let width = (2 * TILE).min(cols.saturating_sub(first));
+                    if col_stride == 1 {
+                        for (row, out) in out.as_chunks_mut::<TILE>().0.iter_mut().take(count).enumerate() {
+                            neighbours(&values[(first_row + row) * row_stride + first..][..width], out, low);
+                        }
+                    } else {
+                        turn(|c| &values[(first + c) * col_stride + first_row..][..count], width, out, low);
+                    }
+                }
+            };
+            tiles(&mut out[..part * TILE], false);
+            if parts == Parts::Split {
+                tiles(&mut out[2 * part * TILE..], true);
+                out.copy_within(..part * TILE, part * TILE);
+            }
+        }
+    }
+}
+
+/// A tile of pairs of `width` columns, which hold its rows.
+#[inline(always)]
+fn turn<'a>(column: impl Fn(usize) -> &'a [f32], width: usize, out: &mut [Pair; TILE * TILE], low: bool) {
+    for j in 0..width.div_ceil(2) {
+        let upper = column(2 * j);
+        let mut pairs = [0; TILE];
+        let rest_of = |x: f32| if low { rest(x) } else { x };
+        if 2 * j + 1 < width {
+            let both = upper.iter().zip(column(2 * j + 1));
+            pairs.iter_mut().zip(both).for_each(|(out, (a, b))| *out = pair(rest_of(*a), rest_of(*b)));
+        } else {
+            pairs.iter_mut().zip(upper).for_each(|(out, a)| *out = pair(rest_of(*a), 0.0));
+        }
+        (0..TILE).for_each(|i| out[i * TILE + j] = pairs[i]);
     }
 }
 
@@ -183,13 +329,17 @@ fn interleave(upper: &[f32], lower: &[f32], out: &mut [Pair]) {
     out.iter_mut().zip(upper.iter().zip(lower)).for_each(|(out, (a, b))| *out = pair(*a, *b));
 }
 
-/// Pairs of numbers that lie next to each other.
+/// Pairs of numbers that lie next to each other, rounded, or with `low` of what rounding takes away.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn neighbours(values: &[f32], out: &mut [Pair]) {
-    let (pairs, rest) = values.as_chunks::<2>();
-    out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(*a, *b));
-    if let [last] = rest {
-        out[pairs.len()] = pair(*last, 0.0);
+fn neighbours(values: &[f32], out: &mut [Pair], low: bool) {
+    let (pairs, last) = values.as_chunks::<2>();
+    if low {
+        out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(rest(*a), rest(*b)));
+    } else {
+        out.iter_mut().zip(pairs).for_each(|(out, [a, b])| *out = pair(*a, *b));
+    }
+    if let [last] = last {
+        out[pairs.len()] = pair(if low { rest(*last) } else { *last }, 0.0);
     }
 }
 
@@ -212,15 +362,28 @@ mod tests {
     /// Sizes below and above a tile, a panel, and what is taken of an operand at a time; edges of one row, column or pair.
     #[test]
     fn products_of_every_size_are_sums_over_rounded_operands() {
-        if !available() {
-            return;
+        if available() {
+            check(Parts::Rounded, 1e-6);
         }
+    }
+
+    /// Without rounding operands: what is left out is the product of two rests, and what rounding takes away from these.
+    #[test]
+    fn split_products_are_sums_of_nearly_float32_precision() {
+        if tiled() {
+            check(Parts::Split, 8e-6);
+        }
+    }
+
+    fn check(parts: Parts, tolerance: f64) {
         for (m, k, n) in
             [(0, 5, 4), (5, 0, 4), (1, 1, 1), (16, 32, 16), (17, 33, 15), (31, 65, 97), (33, 1061, 64), (290, 70, 49)]
         {
             let rounded = |len: usize, seed: usize| {
                 let mut values = numbers(len, seed);
-                Precision::Bfloat16.round(&mut values);
+                if parts == Parts::Rounded {
+                    Precision::Bfloat16.round(&mut values);
+                }
                 values
             };
             let (x, w, before) = (rounded(m * k, 1), rounded(k * n, 2), numbers(m * (n + 3), 3));
@@ -234,18 +397,24 @@ mod tests {
                 [(xs, ws, false), (turned.0, ws, true), (xs, turned.1, true), (turned.0, turned.1, false)]
             {
                 let (mut left, mut right, mut out) = (Left::default(), Right::default(), before.clone());
-                left.set(xs);
-                right.set(ws);
-                right.multiply(&left, &mut out, n + 3, add);
+                left.set(xs, parts);
+                right.set(ws, parts);
+                let row = numbers(n, 4);
+                let begin = if m % 2 == 0 { Begin::adding(add) } else { Begin::Row(&row) };
+                right.multiply(&left, &mut out, n + 3, begin);
                 for (at, found) in out.iter().enumerate() {
                     let (i, j) = (at / (n + 3), at % (n + 3));
                     if j >= n {
                         assert_eq!(*found, before[at], "beyond the result's columns");
                         continue;
                     }
-                    let start = if add { f64::from(before[at]) } else { 0.0 };
+                    let start = match begin {
+                        Begin::Zero => 0.0,
+                        Begin::Add => f64::from(before[at]),
+                        Begin::Row(row) => f64::from(row[j]),
+                    };
                     let sum: f64 = (0..k).map(|p| f64::from(xs.at(i, p)) * f64::from(ws.at(p, j))).sum();
-                    let allowed = 1e-6 * (k as f64 + 1.0);
+                    let allowed = tolerance * (k as f64 + 1.0);
                     assert!(
                         (f64::from(*found) - start - sum).abs() < allowed,
                         "{m} x {k} x {n} at {i}, {j}: {found}, not {}",

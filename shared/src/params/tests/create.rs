@@ -1,9 +1,13 @@
 //! Creation and the ways in.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::*;
 use crate::array::DType;
+use crate::config::Config;
+use crate::snapshot::format::{SnapshotHeader, SnapshotView, encode};
+use crate::vit::{self, VitSpec};
 
 const NORMAL: Init = Init::Normal { std: 1.0 };
 
@@ -56,6 +60,33 @@ fn put_is_all_or_nothing_and_overwrites_nothing() {
     let half: Tree = [("c".to_string(), Array::zeros(DType::F16, &[1]))].into();
     assert!(matches!(params.put(half, "enc"), Err(ParamError::Dtype { .. })));
     assert_eq!(params.paths(), ["enc/b"]);
+}
+
+/// The case that people ask about most: 70-pixel frames, 384 wide, 6 heads, 12 blocks.
+#[test]
+fn a_whole_vit_goes_in_by_put_and_comes_out_by_find_as_it_was() {
+    let spec = VitSpec::dinov2_small();
+    assert_eq!((spec.width, spec.heads, spec.depth), (384, 6, 12));
+    let vit: Tree =
+        vit::random(&spec, 0).into_iter().map(|(k, (shape, values))| (k, Array::f32(&shape, &values))).collect();
+    let params = Params::<Create>::new(0);
+    params.put(vit.clone(), "enc/vit").unwrap();
+    assert!(params.find("enc/vit").unwrap() == vit);
+    assert_eq!(params.find("enc/vit/blocks/11").unwrap()["attn/qkv/kernel"].shape, [384, 3 * 384]);
+    let text = params.find("enc/vit/blocks/12/attn/qkv/kernel").unwrap_err().to_string();
+    assert!(text.contains("create") && text.contains("enc/vit/blocks/1"), "{text}");
+
+    params.freeze("enc/vit").unwrap();
+    let params = params.seal().unwrap();
+    let below = params.subset(&["enc/vit"]).unwrap();
+    let own = |(path, weight): (String, Weight)| (path["enc/vit/".len()..].to_string(), weight);
+    let own: Vec<(String, Weight)> = below.into_iter().map(own).collect();
+    let header = SnapshotHeader { version: 0, update: 0, published: 0 };
+    let view = SnapshotView::open(Arc::new(encode(&header, &own).unwrap())).unwrap();
+    let mapped = Params::read_only(&[("enc/vit", &view)]).unwrap();
+    let config = Config::load(&["dummy"], &["vit.pool=grid"]).unwrap().vit;
+    let features = vit::Features::new(&config, &spec, &mapped, 1).unwrap();
+    assert_eq!(features.encode(&[128; 70 * 70 * 3], 1, 70, 70).len(), 5 * 5 * 384);
 }
 
 #[test]

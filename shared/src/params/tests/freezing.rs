@@ -68,6 +68,7 @@ fn one_changed_value_shows_in_the_digest() {
     let reports = params.verify().unwrap();
     assert_eq!(reports.len(), 1);
     assert!(!reports[0].holds());
+    assert_eq!(reports[0].changed, ["enc/vit/b"]);
     assert_eq!((reports[0].source.as_str(), reports[0].bytes), ("vit.safetensors", 12));
     assert_eq!(reports[0].recorded, frozen().digest("enc/vit").unwrap());
 }

@@ -76,6 +76,17 @@ fn every_flipped_byte_and_every_cut_is_detected() {
 }
 
 #[test]
+fn altered_values_can_be_looked_at_and_an_altered_table_cannot() {
+    let mut bytes = encode(&HEAD, &params()).unwrap();
+    let last = bytes.len() - ALIGN;
+    bytes[last] ^= 1;
+    assert!(matches!(open(&bytes), Err(FormatError::Checksum { part: "body" })));
+    assert!(SnapshotView::open_altered(Arc::new(bytes.clone())).is_ok());
+    bytes[HEADER + 4] ^= 1;
+    assert!(SnapshotView::open_altered(Arc::new(bytes)).is_err());
+}
+
+#[test]
 fn errors_tell_other_bytes_from_other_versions() {
     let mut bytes = encode(&HEAD, &params()).unwrap();
     assert_eq!(open(&[1; 256]).unwrap_err(), FormatError::Magic);

@@ -1,0 +1,211 @@
+//! A frozen weight that somebody alters, wherever it lies, is found, named, and never becomes part of a checkpoint.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use learner::checkpoint::Cut;
+use learner::vit::{Record, Stored};
+use rustix::process::Signal;
+use shared::snapshot::format::{HEADER, MAGIC};
+
+use crate::support::{Run, checkpoint, flat, kill, lucid, small_vit, through};
+
+/// As in the file: `encoder.layer.1.mlp.fc2.bias`.
+const TENSOR: &str = "enc/vit/blocks/1/mlp/fc2/bias";
+/// Below the adapters of features: in the learner's own memory.
+const STATISTIC: &str = "enc/features";
+
+/// A run that saves every second.
+fn start(folder: &Path, args: &[String]) -> Run {
+    let every = ["--set", "checkpoint.every=1"];
+    let args: Vec<&str> = args.iter().map(String::as_str).chain(every).collect();
+    Run::start(folder, &args)
+}
+
+/// The run ends by itself, names the tensor, and keeps the checkpoint that it had, from which it can go on.
+fn ends_naming(mut run: Run, tensor: &str, saved: &Cut) {
+    assert!(!run.end().success());
+    let text = flat(&run.output());
+    assert!(text.contains("frozenparametersarenotwhattheywere") && text.contains(tensor), "{}", run.output());
+    let kept = checkpoint(&run.dir);
+    assert!(kept.counters.updates >= saved.counters.updates && kept.frozen == saved.frozen);
+    let (ok, text) = lucid(&["params", "verify", run.dir.to_str().unwrap()]);
+    assert!(ok, "what was saved is sound: {text}");
+    let more = (kept.counters.env_steps + 50).to_string();
+    Run::start(&run.dir, &["--steps", &more]).end_well();
+}
+
+/// The values of a tensor of the small ViT, as bytes.
+fn values(weights: &Path, name: &str) -> Vec<u8> {
+    let bytes = fs::read(weights).unwrap();
+    safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor(name).unwrap().data().to_vec()
+}
+
+fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    (0..bytes.len().saturating_sub(part.len() - 1)).step_by(4).find(|at| bytes[*at..].starts_with(part))
+}
+
+/// Change the lowest bit of the first number of `part` in the region of a learner's ViT, which all processes share.
+fn alter_region(learner: u32, part: &[u8]) {
+    let descriptors = fs::read_dir(format!("/proc/{learner}/fd")).unwrap().flatten();
+    let shared =
+        descriptors.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("memfd")));
+    let mut altered = 0;
+    for fd in shared {
+        let Ok(file) = OpenOptions::new().read(true).write(true).open(fd.path()) else { continue };
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        // Version 0: a frozen encoder, and no policy.
+        let is_encoder = bytes.len() > HEADER && bytes.starts_with(MAGIC) && bytes[24..32] == [0; 8];
+        if let Some(at) = is_encoder.then(|| position(&bytes, part)).flatten() {
+            file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+            altered += 1;
+        }
+    }
+    assert!(altered > 0, "the learner has no region with these weights");
+}
+
+/// The same wherever it lies in the private memory of a process.
+fn alter_memory(process: u32, part: &[u8]) {
+    let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{process}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mut altered = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+        let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let (from, to) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let (from, to) = (number(from), number(to));
+        let mut bytes = vec![0; (to - from) as usize];
+        if memory.read_exact_at(&mut bytes, from).is_err() {
+            continue;
+        }
+        if let Some(at) = position(&bytes, part) {
+            memory.write_all_at(&[bytes[at] ^ 1], from + at as u64).unwrap();
+            altered += 1;
+        }
+    }
+    assert!(altered > 0, "the process has no such values");
+}
+
+#[test]
+fn in_the_shared_region_it_is_named_by_verify_and_ends_the_run_at_the_next_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = small_vit(dir.path());
+    let run = start(&dir.path().join("run"), &through(weights.to_str().unwrap()));
+    let saved = run.wait_for_checkpoint();
+    let verify = || lucid(&["params", "verify", run.dir.to_str().unwrap()]);
+    let learner = run.learner().unwrap();
+    let (ok, text) = verify();
+    assert!(ok && text.contains(&format!("in the memory that process {learner} shares is as it was")), "{text}");
+    // Held, so that it makes no checkpoint before it is looked at from outside.
+    kill(learner, Signal::STOP);
+    alter_region(learner, &values(&weights, "encoder.layer.1.mlp.fc2.bias"));
+    let (ok, text) = verify();
+    assert!(!ok && flat(&text).contains(TENSOR), "{text}");
+    kill(learner, Signal::CONT);
+    ends_naming(run, TENSOR, &saved);
+}
+
+#[test]
+fn in_the_learners_memory_it_ends_the_run_at_the_next_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = small_vit(dir.path());
+    let run = start(&dir.path().join("run"), &through(weights.to_str().unwrap()));
+    let saved = run.wait_for_checkpoint();
+    let own = |key: &&String| key.starts_with(&format!("params/{STATISTIC}/"));
+    // The longest, so that no other values are alike.
+    let key = saved.agent.keys().filter(own).max_by_key(|key| saved.agent[*key].bytes.len()).unwrap();
+    alter_memory(run.learner().unwrap(), &saved.agent[key].bytes);
+    ends_naming(run, key.strip_prefix("params/").unwrap(), &saved);
+}
+
+/// Change the lowest bit of a file's last byte, which is a number of a tensor.
+fn alter_file(path: &Path) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let (mut last, at) = ([0], file.metadata().unwrap().len() - 1);
+    file.read_exact_at(&mut last, at).unwrap();
+    file.write_all_at(&[last[0] ^ 1], at).unwrap();
+}
+
+/// Of a run and its weights: the file is altered, and both verifying and going on name the tensor.
+fn file_is_named(run: &Path, weights: &Path, variables: &[(&str, &Path)]) {
+    let before = checkpoint(run).counters;
+    alter_file(weights);
+    let mut again = Run::start_with(run, &["--steps", "400"], variables);
+    assert!(!again.end().success());
+    let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_lucid"));
+    let output = verify.args(["params", "verify"]).arg(run).envs(variables.iter().copied()).output().unwrap();
+    assert!(!output.status.success());
+    for text in [again.output(), String::from_utf8_lossy(&output.stderr).into_owned()] {
+        assert!(flat(&text).contains("arenotwhattheywere:`enc/vit/"), "{text}");
+    }
+    assert_eq!(checkpoint(run).counters, before);
+}
+
+#[test]
+fn in_a_file_of_weights_it_is_named_by_verify_and_by_going_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, weights) = (dir.path().join("run"), small_vit(dir.path()));
+    let args = [through(weights.to_str().unwrap()), vec!["--steps".into(), "200".into()]].concat();
+    start(&folder, &args).end_well();
+    file_is_named(&folder, &weights, &[]);
+}
+
+#[test]
+fn in_the_cache_of_fetched_weights_it_is_named_by_verify_and_by_going_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, cache) = (dir.path().join("run"), dir.path().join("cache"));
+    let model = cache.join("someone--small");
+    fs::create_dir_all(&model).unwrap();
+    let weights = small_vit(&model);
+    let stored = |name: &str| {
+        let bytes = fs::read(model.join(name)).unwrap();
+        let blake3 = blake3::hash(&bytes).to_hex().to_string();
+        (name.to_string(), Stored { bytes: bytes.len() as u64, blake3 })
+    };
+    let record = Record {
+        name: "someone/small".into(),
+        source: "someone/small".into(),
+        revision: "main".into(),
+        note: String::new(),
+        files: ["model.safetensors", "config.json"].map(stored).into(),
+    };
+    fs::write(model.join("fetched.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    let args = [through("someone/small"), vec!["--steps".into(), "200".into()]].concat();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let variables = [("LUCID_CACHE", cache.as_path())];
+    Run::start_with(&folder, &args, &variables).end_well();
+    file_is_named(&folder, &weights, &variables);
+}
+
+#[test]
+fn inside_a_checkpoint_it_is_refused_and_named_even_if_checksums_are_made_to_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, weights) = (dir.path().join("run"), small_vit(dir.path()));
+    let args = [through(weights.to_str().unwrap()), vec!["--steps".into(), "200".into()]].concat();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Run::start(&folder, &args).end_well();
+    let saved = checkpoint(&folder);
+    let newest = fs::read_dir(folder.join("checkpoints")).unwrap().flatten().map(|e| e.path()).max().unwrap();
+
+    let own = |key: &&String| key.starts_with(&format!("params/{STATISTIC}/"));
+    let key = saved.agent.keys().filter(own).max_by_key(|key| saved.agent[*key].bytes.len()).unwrap();
+    let file = newest.join("agent.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = position(&bytes, &saved.agent[key].bytes).or_else(|| position(&bytes[2..], &saved.agent[key].bytes));
+    bytes[at.unwrap()] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let verify = || lucid(&["params", "verify", folder.to_str().unwrap()]);
+    let (ok, text) = verify();
+    assert!(!ok && flat(&text).contains("agent.safetensors"), "{text}");
+
+    let complete = newest.join("complete.json");
+    let mut digests: BTreeMap<String, String> = serde_json::from_slice(&fs::read(&complete).unwrap()).unwrap();
+    digests.insert("agent.safetensors".into(), blake3::hash(&bytes).to_hex().to_string());
+    fs::write(&complete, serde_json::to_vec(&digests).unwrap()).unwrap();
+    let (ok, text) = verify();
+    assert!(!ok && flat(&text).contains(key.strip_prefix("params/").unwrap()), "{text}");
+    let (ok, text) = lucid(&["train", "--run", folder.to_str().unwrap(), "--steps", "400"]);
+    assert!(!ok && flat(&text).contains(key.strip_prefix("params/").unwrap()), "{text}");
+}
