@@ -198,8 +198,15 @@ fn welcome(config: &Config) -> (Welcome, Agent) {
     let env = make(&config.env, 0).unwrap();
     let (obs, act) = (env.obs_space(), env.act_space());
     let agent_obs = actor::agent_spaces(&obs, &config.vit, None).unwrap();
-    let origin =
-        Origin { obs: &agent_obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[], device: Device::Cpu };
+    let origin = Origin {
+        obs: &agent_obs,
+        act: &act,
+        seed: 0,
+        statistics: Tree::new(),
+        pretrained: Tree::new(),
+        freeze: &[],
+        device: Device::Cpu,
+    };
     let agent = Agent::new(&config.agent(), origin).unwrap();
     let layout = fingerprint(&agent.policy_params().unwrap());
     (Welcome { config: config.to_toml().unwrap(), env_obs: obs, agent_obs, act, layout, vit: None }, agent)

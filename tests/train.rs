@@ -1,5 +1,8 @@
 //! Runs that go well.
 
+use std::path::Path;
+
+use learner::vit::{Hints, load};
 use rustix::process::Signal;
 
 use crate::support::{Run, checkpoint, lucid, small_vit, through, versions};
@@ -108,6 +111,83 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
     assert!(std::fs::read_to_string(folder.join("eval.jsonl")).unwrap().contains("\"mean\""));
     let (ok, text) = lucid(&["params", folder.to_str().unwrap(), "^dyn/"]);
     assert!(ok && text.contains("dyn/") && !text.contains("\nenc/") && text.contains("trainable"), "{text}");
+}
+
+#[test]
+fn a_run_that_trains_the_last_block_of_a_vit_keeps_what_is_frozen_and_resumes_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let weights = dir.path().join("vit.safetensors");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity/vit/hf_dinov2");
+    std::fs::copy(format!("{source}.safetensors"), &weights).unwrap();
+    std::fs::copy(format!("{source}_config/config.json"), dir.path().join("config.json")).unwrap();
+    let sets = [
+        format!("vit.weights={}", weights.display()),
+        "vit.trainable_blocks=1".into(),
+        "vit.decode=features".into(),
+        "vit.reduce=4".into(),
+        "vit.calibration=64".into(),
+        "env.task=catch".into(),
+        "env.observe=pixels".into(),
+        "env.size=[32, 32]".into(),
+        "run.train_ratio=8".into(),
+        "run.freeze=[\"enc/vit/.*norm1.*\"]".into(),
+        "agent.opt.lr=1e-3".into(),
+        "agent.opt.warmup=1".into(),
+    ];
+    let mut args = vec!["-c", "dummy", "--steps", "300"];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    let mut started = Run::start(&folder, &args);
+    started.end_well();
+    assert!(started.output().contains("trains from block 1 to 1 of 0 to 1"), "{}", started.output());
+    let cut = checkpoint(&folder);
+    let newest = versions(&folder, &cut).into_values().flatten().max();
+    assert!(newest > Some(1), "actors act with blocks that have trained: version {newest:?}");
+    let recorded = cut.replay.columns.iter().find(|column| column.key == "vit/image").unwrap();
+    assert_eq!(recorded.shape, [17, 32], "actors record a class token and 4 x 4 patches");
+
+    let loaded = load(&weights, &Hints::default()).unwrap().tensors;
+    assert!(!cut.agent.keys().any(|key| key.starts_with("params/enc/vit/blocks/0/")));
+    let (mut same, mut changed) = (0, 0);
+    for (path, (_, pretrained)) in loaded.iter().filter(|(path, _)| path.starts_with("blocks/1/")) {
+        match cut.agent[&format!("params/enc/vit/{path}")].to_f32() == *pretrained {
+            true => same += 1,
+            false => changed += 1,
+        }
+    }
+    assert_eq!((same, changed), (2, loaded.keys().filter(|path| path.starts_with("blocks/1/")).count() - 2));
+
+    // Resumed at its end, it saves what it loaded; and what it loaded can be played with and told.
+    let steps = cut.counters.env_steps.to_string();
+    Run::start(&folder, &["--steps", &steps]).end_well();
+    assert_eq!(checkpoint(&folder).agent, cut.agent);
+    let run = folder.to_str().unwrap();
+    let (ok, text) = lucid(&["eval", run, "--episodes", "2"]);
+    assert!(ok && text.contains("2 episodes at"), "{text}");
+    let (ok, text) = lucid(&["params", run, "^enc/vit/blocks/.*/(qkv/kernel|norm1/scale)"]);
+    let told = |path: &str, how: &str| text.lines().any(|line| line.starts_with(path) && line.ends_with(how));
+    assert!(ok && told("enc/vit/blocks/1/attn/qkv/kernel", "trainable"), "{text}");
+    assert!(told("enc/vit/blocks/0/attn/qkv/kernel", "frozen") && told("enc/vit/blocks/1/norm1", "frozen"), "{text}");
+
+    let (ok, text) = lucid(&["params", "verify", run]);
+    assert!(ok && text.contains("enc/vit") && text.contains("norm1"), "{text}");
+    change(&weights, "encoder.layer.1.mlp.fc1.weight");
+    let (ok, text) = lucid(&["params", "verify", run]);
+    assert!(ok, "what trains is in the checkpoint, not in the file: {text}");
+    change(&weights, "encoder.layer.0.mlp.fc1.weight");
+    let (ok, text) = lucid(&["params", "verify", run]);
+    assert!(!ok && text.contains("enc/vit"), "{text}");
+}
+
+/// Alters one number of a tensor in a weights file.
+fn change(file: &Path, name: &str) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = {
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        tensors.tensor(name).unwrap().data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).unwrap();
 }
 
 #[test]

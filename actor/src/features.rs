@@ -34,17 +34,21 @@ impl Features {
         Self { encoder, agent }
     }
 
-    /// With the encoder that came with a welcome: its description as JSON and its region; read in place.
+    /// Sizes of the encoder that came with a welcome, as JSON.
+    pub fn sizes(text: &str) -> Result<VitSpec, ActorError> {
+        serde_json::from_str(text).map_err(|e| ActorError::Encoder { message: e.to_string() })
+    }
+
+    /// With an encoder of these sizes and its region, which is read in place.
     pub fn mapped(
         config: &VitConfig,
         agent: Spaces,
-        spec: Option<&str>,
+        spec: Option<&VitSpec>,
         bulk: Bulk,
         threads: usize,
     ) -> Result<Self, ActorError> {
         let Some(spec) = spec else { return Ok(Self::new(None, agent)) };
         let refuse = |message: String| ActorError::Encoder { message };
-        let spec: VitSpec = serde_json::from_str(spec).map_err(|e| refuse(e.to_string()))?;
         let params = match bulk.as_ref().is_empty() {
             true => Params::read_only(&[])?,
             false => {
@@ -52,7 +56,7 @@ impl Features {
                 Params::read_only(&[("", &view)])?
             }
         };
-        Ok(Self::new(Some(vit::Features::new(config, &spec, &params, threads)?), agent))
+        Ok(Self::new(Some(vit::Features::new(config, spec, &params, threads)?), agent))
     }
 
     /// Observations of N environments, [N, …] by key with flags and reward, as the agent sees and records them.

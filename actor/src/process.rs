@@ -40,14 +40,15 @@ pub fn run(args: &Args) -> Result<(), ActorError> {
     let (sender, receiver, welcome, encoder) = join(args)?;
     let config = Config::from_toml(&welcome.config)?;
     let _ = rayon::ThreadPoolBuilder::new().num_threads(config.actor.threads.max(1)).build_global();
-    let (spec, threads) = (welcome.vit.as_deref(), config.actor.threads.max(1));
-    let features = Features::mapped(&config.vit, welcome.agent_obs.clone(), spec, encoder, threads)?;
+    let threads = config.actor.threads.max(1);
+    let sizes = welcome.vit.as_deref().map(Features::sizes).transpose()?;
+    let features = Features::mapped(&config.vit, welcome.agent_obs.clone(), sizes.as_ref(), encoder, threads)?;
     let inbox = Arc::new(Inbox::default());
     let receiver = Receiver {
         link: receiver,
         reply: sender.clone(),
         blueprint: Blueprint {
-            config: config.acting(),
+            config: config.acting_through(sizes.as_ref(), &welcome.env_obs)?,
             obs: welcome.agent_obs.clone(),
             act: welcome.act.clone(),
             layout: welcome.layout,

@@ -9,6 +9,7 @@ use shared::dist::Seeded;
 use shared::dreamer::{State, inputs, to_array};
 use shared::env::Spaces;
 use shared::params::{Create, ParamError, Params, Run, Scope, Source, Tree, Weight};
+use shared::vit::{PREFIX, Tail};
 
 use crate::dreamer::{Carry, Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
 use crate::optim::{OptError, Optimizer};
@@ -93,6 +94,8 @@ pub struct Origin<'a> {
     pub seed: u64,
     /// Frozen numbers of the feature adapters below `enc/features`, from calibration frames; empty without a ViT.
     pub statistics: Tree,
+    /// What the blocks of the ViT that train start from, by path below `enc/vit`; unused where they are restored.
+    pub pretrained: Tree,
     /// Patterns of parameters that the optimizer must not touch.
     pub freeze: &'a [String],
     /// Where parameters, optimizer state and batches live.
@@ -156,6 +159,9 @@ impl Agent {
     ) -> Result<Self, AgentError> {
         check(config)?;
         let (obs, act) = (origin.obs, origin.act);
+        if let Some(tail) = &config.enc.simple.tail {
+            params.wrap(PREFIX, |scope| Tail::new(scope, tail), |_| Ok(origin.pretrained.clone()))?;
+        }
         // The first build creates every parameter; frozen ones are marked before anything can change them.
         Model::new(config, obs, act, &params)?;
         if obs.values().any(inputs::is_features) {
@@ -280,7 +286,7 @@ impl Agent {
         &self.params
     }
 
-    /// What a snapshot carries, by path (`enc/`, `dyn/`, `pol/`, without the frozen ViT).
+    /// What a snapshot carries, by path (`enc/`, `dyn/`, `pol/`, of the ViT only what trains).
     pub fn policy_params(&self) -> Result<Vec<(String, Weight)>, AgentError> {
         Ok(self.params.subset(&POLICY)?)
     }

@@ -1,4 +1,4 @@
-//! The frozen encoder of a run: loaded once into shared memory, read in place by every process.
+//! The ViT of a run: what of it is frozen is loaded once into shared memory, and read in place by every process.
 
 use std::fs;
 use std::path::Path;
@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use candle_core::{Device, Var};
 use ipc_channel::ipc::IpcSharedMemory;
+use shared::array::Array;
 use shared::config::{Config, VitConfig};
 use shared::kernels::Precision;
-use shared::params::{ParamError, Params, ReadOnly, Weight};
+use shared::params::{Create, ParamError, Params, ReadOnly, Scope, Weight};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
-use shared::vit::{Features, PREFIX, PRODUCTS, Tree, Vit, VitSpec, check, products, random};
+use shared::vit::{
+    Features, PREFIX, PRODUCTS, Tail, TailSpec, Tree, Vit, VitSpec, check, products, random, split, trainable_blocks,
+};
 use shared::wire::Bulk;
 
 use crate::RunError;
@@ -30,6 +33,9 @@ pub struct Trunk {
     pub region: Option<IpcSharedMemory>,
     /// Digest and source of its weights; none where features are replaced by zeros.
     pub record: Option<Frozen>,
+    /// Pretrained weights of the blocks that train, which start from them: not in the region, and not in the digest. By path below
+    /// [`PREFIX`]; empty if all blocks are frozen.
+    pub pretrained: shared::params::Tree,
     params: Params<ReadOnly>,
 }
 
@@ -55,7 +61,11 @@ impl Trunk {
             }
             _ => return Self::absent(sizes(&config.vit)?).map(Some),
         };
-        Self::from_tree(tree, spec, source, config.vit.products()).map(Some)
+        let blocks = trainable_blocks(&config.vit, &spec)?;
+        let (tree, trained) = split(tree, &blocks);
+        let array = |(path, (shape, values)): (String, (Vec<usize>, Vec<f32>))| (path, Array::f32(&shape, &values));
+        let pretrained = trained.into_iter().map(array).collect();
+        Ok(Some(Self { pretrained, ..Self::from_tree(tree, spec, source, config.vit.products())? }))
     }
 
     /// Of what `vit.weights` takes, in float32.
@@ -85,7 +95,7 @@ impl Trunk {
     }
 
     fn absent(spec: VitSpec) -> Result<Self, RunError> {
-        Ok(Self { spec, region: None, record: None, params: Params::read_only(&[])? })
+        Ok(Self { spec, region: None, record: None, pretrained: Default::default(), params: Params::read_only(&[])? })
     }
 
     fn from_tree(tree: Tree, spec: VitSpec, source: String, precision: Precision) -> Result<Self, RunError> {
@@ -103,12 +113,19 @@ impl Trunk {
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
         let params = Params::read_only(&[("", &view)])?;
         let record = Frozen { source, ..params.record(PREFIX)?.into() };
-        Ok(Self { spec, region: Some(region), record: Some(record), params })
+        Ok(Self { spec, region: Some(region), record: Some(record), pretrained: Default::default(), params })
     }
 
-    /// What turns frames into features.
+    /// What turns frames into what is recorded of them.
     pub fn features(&self, config: &VitConfig, threads: usize) -> Result<Features, RunError> {
         Ok(Features::new(config, &self.spec, &self.params, threads)?)
+    }
+
+    /// The blocks that train, as they are before they do.
+    pub fn untrained(&self, tail: &TailSpec) -> Result<Tail, RunError> {
+        let params = Params::<Create>::new(0);
+        params.put(self.pretrained.clone(), PREFIX)?;
+        Ok(Tail::new(&Scope::root(&params).sub("enc").sub("vit"), tail)?)
     }
 }
 
@@ -146,7 +163,11 @@ fn read(weights: &str, hints: &Hints, recorded: Option<&Frozen>) -> Result<Loade
 /// The tensors that are not the recorded ones, if the damaged file still has such; else the damage itself.
 fn name_changed(damage: FetchError, path: &Path, hints: &Hints, recorded: Option<&Frozen>) -> RunError {
     let loaded = recorded.and_then(|recorded| Some((recorded, load(path, hints).ok()?)));
-    let compared = loaded.map(|(recorded, Loaded { spec, tensors, source, .. })| {
+    let compared = loaded.map(|(recorded, Loaded { spec, mut tensors, source, .. })| {
+        // What trains is not recorded.
+        tensors.retain(|path, _| {
+            recorded.tensors.is_empty() || recorded.tensors.contains_key(&format!("{PREFIX}/{path}"))
+        });
         Trunk::from_tree(tensors, spec, source, Precision::Float32)
             .and_then(|trunk| check_trunk_against(&trunk, recorded))
     });

@@ -56,7 +56,8 @@ fn batch(config: &Config, tokens: [usize; 2]) -> (Batch, Tree) {
 
 fn agent(config: &Config, tokens: [usize; 2], statistics: Tree) -> Agent {
     let (obs, act) = spaces(tokens);
-    let origin = Origin { obs: &obs, act: &act, seed: 0, statistics, freeze: &[], device: Device::Cpu };
+    let pretrained = Tree::new();
+    let origin = Origin { obs: &obs, act: &act, seed: 0, statistics, pretrained, freeze: &[], device: Device::Cpu };
     Agent::new(&config.agent(), origin).unwrap()
 }
 

@@ -49,6 +49,7 @@ impl Made {
             act: &self.act,
             seed: 0,
             statistics: Tree::new(),
+            pretrained: Tree::new(),
             freeze: &self.config.run.freeze,
             device: Device::Cpu,
         }

@@ -140,8 +140,15 @@ impl Set {
 
     fn agent_on(&self, device: &Device) -> Agent {
         let (obs, act) = (self.description.obs(&self.values), self.description.act());
-        let origin =
-            || Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[], device: device.clone() };
+        let origin = || Origin {
+            obs: &obs,
+            act: &act,
+            seed: 0,
+            statistics: Tree::new(),
+            pretrained: Tree::new(),
+            freeze: &[],
+            device: device.clone(),
+        };
         let config = &self.description.config;
         let fresh = Agent::new(config, origin()).unwrap().save().unwrap();
         let mut values = to_official(&fresh, config).unwrap();

@@ -54,7 +54,15 @@ fn the_next_updates_after_a_restore_are_the_same_to_the_bit() {
     let config = Config::load(&["dummy"], &["agent.retnorm.debias=true", "agent.valnorm.impl=meanstd"]).unwrap();
     let env = make(&config.env, 3).unwrap();
     let (obs, act) = (agent_spaces(&env.obs_space(), &config.vit, None).unwrap(), env.act_space());
-    let origin = || Origin { obs: &obs, act: &act, seed: 5, statistics: Tree::new(), freeze: &[], device: Device::Cpu };
+    let origin = || Origin {
+        obs: &obs,
+        act: &act,
+        seed: 5,
+        statistics: Tree::new(),
+        pretrained: Tree::new(),
+        freeze: &[],
+        device: Device::Cpu,
+    };
     let (length, context, rows) = (config.agent.sample_length(), config.agent.replay_context, config.agent.batch_size);
     let dir = tempfile::tempdir().unwrap();
     let replay = Replay::new(&config.replay, length, context, 5, dir.path()).unwrap();

@@ -4,6 +4,7 @@ mod act;
 mod losses;
 mod publish;
 mod scale;
+mod step;
 mod train;
 mod vit;
 
@@ -40,6 +41,8 @@ pub enum Args {
     Scale(scale::Args),
     /// The frozen encoder: frames to features.
     Vit(vit::Args),
+    /// A training step on features computed once, against one with the ViT in it.
+    Step(step::Args),
 }
 
 /// What every benchmark of a model takes.
@@ -99,7 +102,8 @@ impl Case {
 
     fn agent(self, config: &AgentConfig, device: Device) -> Result<Agent, RunError> {
         let (obs, act) = self.spaces();
-        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics: Tree::new(), freeze: &[], device };
+        let (statistics, pretrained) = (Tree::new(), Tree::new());
+        let origin = Origin { obs: &obs, act: &act, seed: 0, statistics, pretrained, freeze: &[], device };
         Ok(Agent::new(config, origin)?)
     }
 
@@ -120,6 +124,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Args::Losses(args) => losses::run(args),
         Args::Scale(args) => scale::run(args),
         Args::Vit(args) => vit::run(args),
+        Args::Step(args) => step::run(args),
     }
 }
 

@@ -10,7 +10,6 @@ use shared::array::Array;
 use shared::config::Config;
 use shared::dreamer::Acting;
 use shared::experience::StreamId;
-use shared::params::Tree;
 use shared::vit::PREFIX;
 
 use crate::RunError;
@@ -67,7 +66,8 @@ impl Snapshot {
         let trunk = Trunk::load(&config, run, loaded.cut.frozen.get(PREFIX))?;
         let spaces = RunSpaces::of(&config, trunk.as_ref())?;
         let state = std::mem::take(&mut loaded.cut.agent);
-        let agent = Agent::restore(&config.agent(), origin(&config, &spaces, Tree::new()), state)?;
+        let options = config.agent_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
+        let agent = Agent::restore(&options, origin(&config, &spaces), state)?;
         Ok(Self { config, trunk, spaces, agent, loaded })
     }
 }
@@ -100,7 +100,8 @@ fn episodes(snapshot: &Snapshot, count: usize, seed: u64) -> Result<Vec<f64>, Ru
     let envs = (0..n).map(|i| make(&config.env, stream_seed(seed, stream(i)))).collect::<Result<Vec<_>, _>>()?;
     let encoder = trunk.as_ref().map(|trunk| trunk.features(&config.vit, rayon::current_num_threads())).transpose()?;
     let features = Features::new(encoder, spaces.agent.clone());
-    let acting = Acting::new(&config.acting(), &spaces.agent, &spaces.act, agent.params())?;
+    let options = config.acting_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
+    let acting = Acting::new(&options, &spaces.agent, &spaces.act, agent.params())?;
     let counters = &loaded.cut.counters;
     let policy = Policy { version: counters.version, update: counters.updates, acting };
     let noise = stream_seed(seed, stream(EVALUATION as usize));

@@ -71,7 +71,7 @@ fn agent(config: &Config, values: &Tree) -> Result<Agent, RunError> {
         return Err(OfficialError::Vit { weights, remedy }.into());
     }
     let spaces = RunSpaces::of(config, None)?;
-    let origin = || origin(config, &spaces, Tree::new());
+    let origin = || origin(config, &spaces);
     let options = config.agent();
     let fresh = Agent::new(&options, origin())?.save()?;
     Ok(Agent::restore(&options, origin(), official::from_official(values, fresh, &options)?)?)

@@ -51,7 +51,7 @@ impl Decoder {
         latent: Latent,
     ) -> std::result::Result<Self, ParamError> {
         let scope = Scope::root(source).sub("dec");
-        let (precision, reduce) = (config.precision(), config.enc.simple.reduce);
+        let (precision, enc) = (config.precision(), &config.enc.simple);
         let config = &config.dec.simple;
         let observed = inputs::observed(spaces);
         let vector_spaces = || observed.iter().filter(|(_, s)| inputs::is_vector(s));
@@ -74,7 +74,7 @@ impl Decoder {
         for (key, space) in feature_spaces() {
             let short = key.trim_start_matches("vit/");
             let seen = Scope::root(source).sub("enc").sub("features").sub(short);
-            let width = Standardize::new(&seen, space, reduce)?.width();
+            let width = Standardize::new(&seen, &enc.features_space(key, space)?, enc.reduce)?.width();
             features.insert(key.to_string(), head("features", short, "pred", width)?);
         }
         let mut images: Vec<_> =

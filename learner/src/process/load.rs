@@ -8,10 +8,11 @@ use candle_core::Device;
 use shared::array::DType;
 use shared::config::{Config, VitConfig};
 use shared::dreamer::Acting;
+use shared::dreamer::inputs::is_features;
 use shared::env::{Space, Spaces};
 use shared::metrics::{ModuleRow, StartReport, VitReport};
-use shared::params::{Params, Tree, Weight, fingerprint};
-use shared::vit::{PREFIX, VitSpec, fixed_size, whole_patches};
+use shared::params::{Count, Params, Tree, Weight, fingerprint};
+use shared::vit::{PREFIX, VitSpec, fixed_size, trainable_blocks, whole_patches};
 use shared::wire::Welcome;
 
 use super::Args;
@@ -82,7 +83,7 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
         Some(loaded) => restore(args, &config, &spaces, trunk.as_ref(), (&checkpoints, loaded), &mut warnings)?,
         None => create(&config, &spaces, trunk.as_ref(), threads, checkpoints.replay_dir())?,
     };
-    check_acting(&config, &spaces, &agent.policy_params()?)?;
+    check_acting(&config, &spaces, trunk.as_ref(), &agent.policy_params()?)?;
     let forecast = forecast(&config, &spaces);
     tracing::info!("{forecast}");
     if !forecast.fits() {
@@ -112,11 +113,16 @@ fn create(
     replay_dir: &Path,
 ) -> Result<(Agent, Rest), RunError> {
     let device = shared::device::open(&config.run.learner_device)?;
+    let options = config.agent_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
     let statistics = match trunk {
-        Some(trunk) => calibrate::statistics(config, &trunk.features(&config.vit, threads)?)?,
+        Some(trunk) => {
+            let tail = options.enc.simple.tail.as_ref().map(|tail| trunk.untrained(tail)).transpose()?;
+            calibrate::statistics(config, &trunk.features(&config.vit, threads)?, tail.as_ref())?
+        }
         None => Tree::new(),
     };
-    let agent = Agent::new(&config.agent(), Origin { device, ..origin(config, spaces, statistics) })?;
+    let pretrained = trunk.map_or_else(Tree::new, |trunk| trunk.pretrained.clone());
+    let agent = Agent::new(&options, Origin { device, statistics, pretrained, ..origin(config, spaces) })?;
     let (length, context) = (config.agent.sample_length(), config.agent.replay_context);
     let replay = Replay::new(&config.replay, length, context, config.run.seed, replay_dir)?;
     let rest = Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
@@ -133,6 +139,7 @@ fn restore(
     warnings: &mut Vec<String>,
 ) -> Result<(Agent, Rest), RunError> {
     let device = shared::device::open(&config.run.learner_device)?;
+    let options = config.agent_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
     let context = config.agent.replay_context;
     let length = config.agent.sample_length();
     warnings.extend(loaded.damaged.iter().map(|damage| format!("a newer checkpoint was passed over: {damage}")));
@@ -141,23 +148,30 @@ fn restore(
     warnings.extend(dropped.iter().map(|damage| format!("steps were dropped: {damage}")));
     checkpoints.resumed_from(&loaded)?;
     let Cut { agent, counters, limiter, pending, frozen, .. } = loaded.cut;
-    let agent = Agent::restore(&config.agent(), Origin { device, ..origin(config, spaces, Tree::new()) }, agent)?;
+    let agent = Agent::restore(&options, Origin { device, ..origin(config, spaces) }, agent)?;
     check_frozen(&agent, trunk, &frozen)?;
     Ok((agent, Rest { replay, counters, limiter, pending }))
 }
 
 /// Everything that acting reads must be among the parameters of a snapshot: here and not in an actor's first step.
-fn check_acting(config: &Config, spaces: &RunSpaces, snapshot: &[(String, Weight)]) -> Result<(), RunError> {
-    Ok(Acting::new(&config.agent(), &spaces.agent, &spaces.act, &Params::only(snapshot)).map(drop)?)
+fn check_acting(
+    config: &Config,
+    spaces: &RunSpaces,
+    trunk: Option<&Trunk>,
+    snapshot: &[(String, Weight)],
+) -> Result<(), RunError> {
+    let options = config.acting_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
+    Ok(Acting::new(&options, &spaces.agent, &spaces.act, &Params::only(snapshot)).map(drop)?)
 }
 
-/// What an agent of this run is made from, on the CPU.
-pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces, statistics: Tree) -> Origin<'a> {
+/// What an agent of this run is restored from, on the CPU.
+pub fn origin<'a>(config: &'a Config, spaces: &'a RunSpaces) -> Origin<'a> {
     Origin {
         obs: &spaces.agent,
         act: &spaces.act,
         seed: config.run.seed,
-        statistics,
+        statistics: Tree::new(),
+        pretrained: Tree::new(),
         freeze: &config.run.freeze,
         device: Device::Cpu,
     }
@@ -197,18 +211,8 @@ fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &A
 
 /// What is told once, before the first update.
 pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
-    let row = |(module, count): (String, shared::params::Count)| ModuleRow {
-        module,
-        trainable: count.trainable as u64,
-        frozen: count.frozen as u64,
-    };
-    let mut modules: Vec<ModuleRow> = agent.params().counts().into_iter().map(row).collect();
     let trunk = run.trunk.as_ref().filter(|trunk| trunk.record.is_some());
-    modules.extend(trunk.map(|trunk| ModuleRow {
-        module: shared::vit::PREFIX.into(),
-        trainable: 0,
-        frozen: trunk.spec.params().iter().map(|(_, shape, _)| shape.iter().product::<usize>() as u64).sum(),
-    }));
+    let modules = modules(agent, trunk);
     let record = trunk.and_then(|trunk| trunk.record.as_ref());
     let spaces = RunSpaces {
         env: run.welcome.env_obs.clone(),
@@ -219,7 +223,8 @@ pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
     Ok(StartReport {
         modules,
         vit: record.zip(trunk).map(|(record, trunk)| VitReport {
-            input: input(&run.config.vit, &trunk.spec, &spaces.env),
+            input: [input(&run.config.vit, &trunk.spec, &spaces.env), trained(&run.config.vit, trunk, &spaces)]
+                .concat(),
             source: record.source.clone(),
             digest: record.digest.clone(),
         }),
@@ -228,6 +233,54 @@ pub fn start_report(run: &Run, agent: &Agent) -> Result<StartReport, RunError> {
         replay_disk_bytes: forecast.disk,
         differences: run.config.differences()?,
     })
+}
+
+/// Parameters of each module; those of the ViT are in a row of their own, whether they train or not.
+fn modules(agent: &Agent, trunk: Option<&Trunk>) -> Vec<ModuleRow> {
+    let row = |(module, count): (String, Count)| ModuleRow {
+        module,
+        trainable: count.trainable as u64,
+        frozen: count.frozen as u64,
+    };
+    let mut modules: Vec<ModuleRow> = agent.params().counts().into_iter().map(row).collect();
+    let Some(trunk) = trunk else { return modules };
+    let trainable = agent.trainable_paths();
+    let mut vit = ModuleRow { module: PREFIX.into(), trainable: 0, frozen: 0 };
+    let encoder = modules.iter_mut().find(|row| PREFIX.starts_with(&format!("{}/", row.module)));
+    // What the store counts with the encoder.
+    let mut counted = ModuleRow { module: String::new(), trainable: 0, frozen: 0 };
+    for (path, shape, _) in trunk.spec.params() {
+        let numbers = shape.iter().product::<usize>() as u64;
+        let trains = trainable.contains(&format!("{PREFIX}/{path}"));
+        *(if trains { &mut vit.trainable } else { &mut vit.frozen }) += numbers;
+        if trunk.pretrained.contains_key(&path) {
+            *(if trains { &mut counted.trainable } else { &mut counted.frozen }) += numbers;
+        }
+    }
+    if let Some(encoder) = encoder {
+        encoder.trainable -= counted.trainable;
+        encoder.frozen -= counted.frozen;
+    }
+    modules.push(vit);
+    modules
+}
+
+/// Which blocks of the ViT train, and what is recorded for them, in words; nothing if it is frozen.
+fn trained(config: &VitConfig, trunk: &Trunk, spaces: &RunSpaces) -> Vec<String> {
+    let blocks = trainable_blocks(config, &trunk.spec).unwrap_or_default();
+    if blocks.is_empty() {
+        return vec![];
+    }
+    let (first, last, depth) = (blocks.start, blocks.end - 1, trunk.spec.depth);
+    let sentence = |(key, space): (&String, &Space)| {
+        let (tokens, width) = (space.shape[0], space.shape[1]);
+        let bytes = space.elements() * space.dtype.size();
+        format!(
+            "trains from block {first} to {last} of 0 to {}: a step records {tokens} x {width} hidden states of `{key}`, {bytes} bytes",
+            depth - 1
+        )
+    };
+    spaces.agent.iter().filter(|(_, space)| is_features(space)).map(sentence).collect()
 }
 
 /// What the ViT sees of each image, in words.
@@ -258,12 +311,12 @@ mod tests {
     fn what_acting_reads_must_be_in_the_snapshot_before_actors_start() {
         let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
         let spaces = RunSpaces::of(&config, None).unwrap();
-        let agent = Agent::new(&config.agent(), origin(&config, &spaces, Tree::new())).unwrap();
-        check_acting(&config, &spaces, &agent.policy_params().unwrap()).unwrap();
+        let agent = Agent::new(&config.agent(), origin(&config, &spaces)).unwrap();
+        check_acting(&config, &spaces, None, &agent.policy_params().unwrap()).unwrap();
         for lacking in POLICY {
             let subset: Vec<&str> = POLICY.into_iter().filter(|prefix| *prefix != lacking).collect();
             let error =
-                check_acting(&config, &spaces, &agent.params().subset(&subset).unwrap()).unwrap_err().to_string();
+                check_acting(&config, &spaces, None, &agent.params().subset(&subset).unwrap()).unwrap_err().to_string();
             assert!(error.contains(&format!("add `{lacking}` to the snapshot's subset")), "{error}");
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::env::Space;
 use crate::kernels::Precision;
+use crate::vit::TailSpec;
 
 /// DreamerV3's options. Units are in `defaults.toml`, formulas in the modules that use them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +182,9 @@ pub struct EncSimpleConfig {
     /// What is set of the layers for recorded features; set from `vit.adapter`.
     #[serde(skip)]
     pub adapter: AdapterConfig,
+    /// The blocks of the ViT that train, if there are any; set from `[vit]` and the ViT's sizes.
+    #[serde(skip)]
+    pub tail: Option<TailSpec>,
 }
 
 /// Trainable layers between recorded features and the RSSM; 0 or empty: as `agent.enc.simple` has them for vectors.
@@ -197,6 +202,14 @@ impl EncSimpleConfig {
     /// By how much the convolutions shrink the sides of an image.
     pub fn factor(&self) -> usize {
         1 << (self.mults.len() - usize::from(self.outer))
+    }
+
+    /// The space of the features that come of what is recorded: itself, unless blocks of the ViT train.
+    pub fn features_space(&self, key: &str, recorded: &Space) -> candle_core::Result<Space> {
+        match &self.tail {
+            Some(tail) => tail.features(key),
+            None => Ok(recorded.clone()),
+        }
     }
 
     /// Layers for recorded features: as `vit.adapter` says, and where it says nothing as those for vectors.

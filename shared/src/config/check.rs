@@ -6,7 +6,9 @@ use crate::device;
 use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
-use super::{AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig};
+use super::{
+    AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig, TrainableBlocks,
+};
 
 const TASKS: &[&str] =
     &["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed", "dummy_sleep", "dummy_compute"];
@@ -123,6 +125,16 @@ impl Config {
         p.need(vit.block >= -1, || format!("`vit.block` is {}, must be -1 (the last) or count from 0", vit.block));
         p.need(vit.reduce == 0 || vit.calibration > vit.reduce, || {
             format!("`vit.calibration` is {}, must be above `vit.reduce` ({})", vit.calibration, vit.reduce)
+        });
+        let trains = vit.trainable_blocks != TrainableBlocks::Last(0);
+        p.need(!trains || (!vit.weights.is_empty() && vit.features != "zero"), || {
+            "`vit.trainable_blocks` is not 0, which needs a ViT: `vit.weights`, and `vit.features` pretrained or random"
+                .into()
+        });
+        let whole = |pattern: &&String| pattern.trim_end_matches('/') == crate::vit::PREFIX;
+        p.need(!self.run.freeze.iter().any(|pattern| whole(&pattern)), || {
+            "`run.freeze` has `enc/vit`, which is frozen without it: leave it out, with `vit.trainable_blocks` = 0"
+                .into()
         });
         let convolved = env.observe != "vector" && (vit.weights.is_empty() || vit.decode != "features");
         if convolved {

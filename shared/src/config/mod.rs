@@ -9,6 +9,7 @@ mod tests;
 mod tree;
 
 use serde::{Deserialize, Serialize};
+use toml::Value;
 
 use crate::kernels::Precision;
 
@@ -16,6 +17,9 @@ pub use agent::*;
 pub use error::{ConfigError, nearest};
 pub use presets::{DEFAULTS, PRESETS};
 pub use tree::Difference;
+
+use crate::env::Spaces;
+use crate::vit::{TailSpec, VitError, VitSpec};
 
 /// Everything a run can be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +77,29 @@ impl Config {
         agent.enc.simple.adapter = self.vit.adapter.clone();
         agent.dec.simple.features = self.vit.decode != "image";
         agent
+    }
+
+    /// The same for an agent that sees `observed` frames through a ViT of these sizes, of which blocks may train.
+    pub fn agent_through(&self, vit: Option<&VitSpec>, observed: &Spaces) -> Result<AgentConfig, VitError> {
+        self.through(self.agent(), vit, observed)
+    }
+
+    /// [`Config::agent_through`] for acting.
+    pub fn acting_through(&self, vit: Option<&VitSpec>, observed: &Spaces) -> Result<AgentConfig, VitError> {
+        self.through(self.acting(), vit, observed)
+    }
+
+    fn through(
+        &self,
+        mut agent: AgentConfig,
+        vit: Option<&VitSpec>,
+        observed: &Spaces,
+    ) -> Result<AgentConfig, VitError> {
+        agent.enc.simple.tail = match vit {
+            Some(spec) => TailSpec::new(&self.vit, spec, observed)?,
+            None => None,
+        };
+        Ok(agent)
     }
 }
 
@@ -136,6 +163,8 @@ pub struct VitConfig {
     pub features: String,
     /// Block whose output is used, from 0; -1: the last.
     pub block: i64,
+    /// How many of the blocks in use train, counted from the last.
+    pub trainable_blocks: TrainableBlocks,
     /// `cls`, `mean`, `grid`, or `attention`: learned queries over the grid.
     pub pool: String,
     /// Side of the pooled grid when `pool` is `grid` or `attention` (0: one cell per patch).
@@ -158,6 +187,39 @@ impl VitConfig {
     /// Of the trunk's matrix products; float32 for what [`Config::check`] refuses.
     pub fn products(&self) -> Precision {
         Precision::of_products(&self.precision).unwrap_or_default()
+    }
+}
+
+/// How many of a ViT's last blocks train: a number, or the word `all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum TrainableBlocks {
+    /// The last so many; with 0 the ViT is frozen.
+    Last(usize),
+    /// Every block in use.
+    All,
+}
+
+impl TryFrom<Value> for TrainableBlocks {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let count = match &value {
+            Value::Integer(count) => usize::try_from(*count).ok(),
+            Value::String(word) if word == "all" => return Ok(Self::All),
+            Value::String(digits) => digits.parse().ok(),
+            _ => None,
+        };
+        count.map(Self::Last).ok_or_else(|| format!("`vit.trainable_blocks` is {value}, must be 0, 1, 2, … or all"))
+    }
+}
+
+impl From<TrainableBlocks> for Value {
+    fn from(blocks: TrainableBlocks) -> Self {
+        match blocks {
+            TrainableBlocks::Last(count) => Value::Integer(i64::try_from(count).unwrap_or(i64::MAX)),
+            TrainableBlocks::All => Value::String("all".into()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What people rely on: layers win in order, errors say where and what, what is saved loads again.
 
 use super::*;
+use crate::vit::trainable_blocks;
 
 const NONE: &[&str] = &[];
 
@@ -180,6 +181,10 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
         ("vit.weights=", "env.size"),
         ("actor.count=0", "actor.count"),
         ("agent.retnorm.impl=max", "none, meanstd, perc"),
+        ("vit.trainable_blocks=-1", "`vit.trainable_blocks` is -1, must be 0, 1, 2, … or all"),
+        ("vit.trainable_blocks=some", "`vit.trainable_blocks` is \"some\", must be 0, 1, 2, … or all"),
+        ("vit.trainable_blocks=true", "`vit.trainable_blocks` must be a whole number"),
+        ("run.freeze=[\"enc/vit\"]", "frozen without it"),
     ];
     for (set, expected) in cases {
         let message = error(&[], &[set]);
@@ -187,6 +192,33 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
     }
     let both = error(&[], &["actor.count=0", "vit.pool=max"]);
     assert!(both.contains("actor.count") && both.contains("vit.pool"), "{both}");
+}
+
+#[test]
+fn trainable_blocks_are_a_number_or_all_and_need_a_vit_that_has_them() {
+    let blocks = |sets: &[&str]| Config::load(NONE, sets).unwrap().vit.trainable_blocks;
+    assert_eq!(blocks(&[]), TrainableBlocks::Last(0));
+    assert_eq!(blocks(&["vit.trainable_blocks=2"]), TrainableBlocks::Last(2));
+    let all = Config::load(NONE, &["vit.trainable_blocks=all"]).unwrap();
+    assert_eq!(all.vit.trainable_blocks, TrainableBlocks::All);
+    assert_eq!(Config::from_toml(&all.to_toml().unwrap()).unwrap(), all);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.toml");
+    std::fs::write(&path, all.to_toml().unwrap()).unwrap();
+    let again = Config::load(&[path.to_str().unwrap()], &["vit.trainable_blocks=3"]).unwrap();
+    assert_eq!(again.vit.trainable_blocks, TrainableBlocks::Last(3));
+
+    for set in ["vit.features=zero", "vit.weights="] {
+        let message = error(&[], &["env.size=[64, 64]", "vit.trainable_blocks=1", set]);
+        assert!(message.contains("`vit.trainable_blocks` is not 0, which needs a ViT"), "{message}");
+    }
+    let spec = VitSpec::dinov2_small();
+    let trained = |sets: &[&str]| trainable_blocks(&Config::load(NONE, sets).unwrap().vit, &spec);
+    assert_eq!(trained(&["vit.trainable_blocks=12"]).unwrap(), 0..12);
+    assert_eq!(trained(&["vit.trainable_blocks=2", "vit.block=5"]).unwrap(), 4..6);
+    let message = trained(&["vit.trainable_blocks=13"]).unwrap_err().to_string();
+    assert!(message.contains("vit.trainable_blocks = 13: blocks 0 to 11 are in use"), "{message}");
+    assert!(message.contains("use 0 to 12, or all"), "{message}");
 }
 
 #[test]

@@ -94,6 +94,9 @@ fn apply(tree: &mut Table, layer: Table, origin: &str) -> Result<(), ConfigError
     typed(tree, origin).map(|_| ())
 }
 
+/// Keys whose value is a whole number or the word `all`.
+const NUMBER_OR_ALL: [&str; 1] = ["vit.trainable_blocks"];
+
 struct Context<'a> {
     origin: &'a str,
     keys: &'a [String],
@@ -139,6 +142,7 @@ fn fit(old: &Value, new: Value, key: &str, origin: &str) -> Result<Value, Config
             let Some(first) = items.first() else { return Ok(Value::Array(new)) };
             new.into_iter().map(|item| fit(first, item, key, origin)).collect::<Result<_, _>>().map(Value::Array)
         }
+        (_, new @ (Value::Integer(_) | Value::String(_))) if NUMBER_OR_ALL.contains(&key) => Ok(new),
         (old, new) if old.same_type(&new) => Ok(new),
         (_, new) => Err(wrong(&new)),
     }

@@ -69,7 +69,10 @@ impl Acting {
     /// Observe one step of N environments and choose actions, in place. `obs` is by key, [N, …], with `is_first` among the keys.
     pub fn step(&self, acted: &mut Acted, obs: &Columns, draws: &mut dyn Draws) -> Result<(), ParamError> {
         match &self.in_place {
-            Some(network) => step_in_place(network, acted, obs, draws)?,
+            Some(network) => {
+                let seen = self.encoder.through_tail(obs, acted.deter.shape[0])?;
+                step_in_place(network, acted, &seen, draws)?
+            }
             None => no_grad(|| self.step_plainly(acted, obs, draws))?,
         }
         Ok(())

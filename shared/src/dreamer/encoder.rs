@@ -1,6 +1,9 @@
-//! Encoder: vectors through an MLP, features of the frozen ViT through the adapter, images through convolutions
+//! Encoder: vectors through an MLP, features of the ViT through the adapter, images through convolutions
 //! (official `rssm.py`, Encoder).
+//!
+//! Where blocks of the ViT train, hidden states are recorded in place of features, and go through these blocks first.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
@@ -8,6 +11,7 @@ use candle_core::{Device, Result, Tensor};
 use super::attention::AttentionPool;
 use super::features::Standardize;
 use super::inputs::{self, Columns};
+use crate::array::Array;
 use crate::config::EncSimpleConfig;
 use crate::env::{Space, Spaces};
 #[cfg(target_arch = "x86_64")]
@@ -15,13 +19,17 @@ use crate::kernels::conv_shrink::{self, pooled_stages};
 use crate::kernels::{Precision, max_pool2};
 use crate::nn::{Conv2d, Mlp, Norm, Step, Style};
 use crate::params::{ParamError, Scope, Weight};
+use crate::vit::{TARGET, Tail};
 
 /// Observations as the encoder takes them, one row per step.
 pub struct Inputs {
     rows: usize,
     vector: Option<Tensor>,
-    /// Standardised features by key, [rows, P * k]; also what the decoder predicts.
+    /// Standardised features by key, [rows, P * k]: what the decoder predicts. Also what the adapter sees, unless blocks of the ViT
+    /// train; then these are of the frozen blocks' pooled output, so that the decoder does not chase what trains.
     pub features: BTreeMap<String, Tensor>,
+    /// Where blocks train: recorded hidden states by key, [rows, tokens, F].
+    tokens: BTreeMap<String, Tensor>,
     image: Option<Tensor>,
 }
 
@@ -29,11 +37,14 @@ impl Inputs {
     /// The same on a device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let moved = |x: &Option<Tensor>| x.as_ref().map(|x| x.to_device(device)).transpose();
-        let features = self.features.iter().map(|(key, x)| Ok((key.clone(), x.to_device(device)?)));
+        let all = |tensors: &BTreeMap<String, Tensor>| {
+            tensors.iter().map(|(key, x)| Ok((key.clone(), x.to_device(device)?))).collect::<Result<_>>()
+        };
         Ok(Self {
             rows: self.rows,
             vector: moved(&self.vector)?,
-            features: features.collect::<Result<_>>()?,
+            features: all(&self.features)?,
+            tokens: all(&self.tokens)?,
             image: moved(&self.image)?,
         })
     }
@@ -84,6 +95,8 @@ pub struct Encoder {
     features: BTreeMap<String, Standardize>,
     /// By key of the features; empty if the adapter sees them all.
     attention: BTreeMap<String, AttentionPool>,
+    /// Blocks that train, with what standardises the decoder's targets.
+    tail: Option<(Tail, BTreeMap<String, Standardize>)>,
     adapter: Option<Mlp>,
     stages: Vec<Stage>,
     width: usize,
@@ -103,16 +116,23 @@ impl Encoder {
         let seen_by_vit = |key: &str| spaces.contains_key(&format!("vit/{key}"));
         let vectors: Vec<_> = observed.iter().filter(|(_, s)| inputs::is_vector(s)).map(owned).collect();
         let images: Vec<_> = observed.iter().filter(|(k, s)| s.is_image() && !seen_by_vit(k)).map(owned).collect();
-        let (mut features, mut attention) = (BTreeMap::new(), BTreeMap::new());
+        let (mut features, mut targets, mut attention) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (key, space) in observed.iter().filter(|(_, s)| inputs::is_features(s)) {
             let below = |group: &str| scope.sub(group).sub(key.trim_start_matches("vit/"));
-            let standardize = Standardize::new(&below("features"), space, config.reduce)?;
+            let space = config.features_space(key, space)?;
+            let standardize = Standardize::new(&below("features"), &space, config.reduce)?;
+            if config.tail.is_some() {
+                let target = Standardize::new(&below("features").sub(TARGET), &space, config.reduce)?;
+                targets.insert(key.to_string(), target);
+            }
             if config.queries > 0 {
                 let pool = AttentionPool::new(&below("attention"), standardize.tokens(), config.queries)?;
                 attention.insert(key.to_string(), pool);
             }
             features.insert(key.to_string(), standardize);
         }
+        let vit = config.tail.as_ref().map(|spec| Tail::new(&scope.sub("vit"), spec)).transpose()?;
+        let tail = vit.map(|vit| (vit, targets));
         let style = Style::new(&config.act, &config.norm, &config.winit)?.at(precision);
         let stack = |name: &str, style: &Style, inputs: usize, units: usize, layers: usize| match inputs {
             0 => Ok(None),
@@ -128,7 +148,8 @@ impl Encoder {
         let adapter = stack("adapter", &adapter_style, seen, adapted.units, adapted.layers)?;
         let (stages, image_width) = stages(scope, config, &style, &images)?;
         let width = mlp.iter().chain(&adapter).map(Mlp::width).sum::<usize>() + image_width;
-        Ok(Self { vectors, images, symlog: config.symlog, mlp, features, attention, adapter, stages, width, precision })
+        let symlog = config.symlog;
+        Ok(Self { vectors, images, symlog, mlp, features, attention, tail, adapter, stages, width, precision })
     }
 
     pub(super) fn parts(&self) -> Parts<'_> {
@@ -153,11 +174,36 @@ impl Encoder {
     pub fn inputs(&self, obs: &Columns, rows: usize) -> Result<Inputs> {
         let spaces: Vec<(&str, &Space)> = self.vectors.iter().map(|(k, s)| (k.as_str(), s)).collect();
         let vector = (!spaces.is_empty()).then(|| inputs::vectors(&spaces, obs, rows, self.symlog)).transpose()?;
-        let standardize =
-            |(key, s): (&String, &Standardize)| Ok((key.clone(), s.forward(inputs::column(obs, key)?, rows)?));
-        let features = self.features.iter().map(standardize).collect::<Result<_>>()?;
+        let (mut features, mut tokens) = (BTreeMap::new(), BTreeMap::new());
+        for (key, standardize) in &self.features {
+            let column = inputs::column(obs, key)?;
+            let Some((tail, targets)) = &self.tail else {
+                features.insert(key.clone(), standardize.forward(column, rows)?);
+                continue;
+            };
+            let hidden = tail.spec().hidden(key, column, rows)?;
+            let pooled = tail.spec().pooled(key, &hidden)?;
+            features.insert(key.clone(), targets[key].forward(&Array::f32(&[pooled.len()], &pooled), rows)?);
+            tokens.insert(
+                key.clone(),
+                Tensor::from_vec(hidden, &[&[rows], &column.shape[1..]].concat()[..], &Device::Cpu)?,
+            );
+        }
         let image = (!self.images.is_empty()).then(|| self.image(obs, rows)).transpose()?;
-        Ok(Inputs { rows, vector, features, image })
+        Ok(Inputs { rows, vector, features, tokens, image })
+    }
+
+    /// Observations with features in place of recorded hidden states, where blocks of the ViT train; without gradients.
+    pub(super) fn through_tail<'a>(&self, obs: &'a Columns, rows: usize) -> Result<Cow<'a, Columns>> {
+        let Some((tail, _)) = &self.tail else { return Ok(Cow::Borrowed(obs)) };
+        let others = obs.iter().filter(|(key, _)| !self.features.contains_key(*key));
+        let mut seen: Columns = others.map(|(key, column)| (key.clone(), column.clone())).collect();
+        for (key, standardize) in &self.features {
+            let hidden = tail.spec().hidden(key, inputs::column(obs, key)?, rows)?;
+            let features = tail.values(key, &hidden)?;
+            seen.insert(key.clone(), Array::f32(&[rows, standardize.inputs()], &features));
+        }
+        Ok(Cow::Owned(seen))
     }
 
     /// Tokens, [rows, width].
@@ -167,17 +213,28 @@ impl Encoder {
             outs.push(mlp.forward(&self.precision.rounded(x)?)?);
         }
         if let Some(adapter) = &self.adapter {
-            let pooled = |(key, tokens): (&String, &Tensor)| match self.attention.get(key) {
-                Some(pool) => pool.forward(tokens),
-                None => Ok(tokens.clone()),
-            };
-            let parts = inputs.features.iter().map(pooled).collect::<Result<Vec<_>>>()?;
-            outs.push(adapter.forward(&self.precision.rounded(&Tensor::cat(&parts, 1)?)?)?);
+            let seen = self.adapted(inputs)?;
+            outs.push(adapter.forward(&self.precision.rounded(&Tensor::cat(&seen, 1)?)?)?);
         }
         if let Some(image) = &inputs.image {
             outs.push(self.convolve(&self.precision.rounded(image)?)?.reshape((inputs.rows, ()))?);
         }
         Tensor::cat(&outs, 1)
+    }
+
+    /// What the adapter sees, by key.
+    fn adapted(&self, inputs: &Inputs) -> Result<Vec<Tensor>> {
+        let seen = |(key, standardize): (&String, &Standardize)| {
+            let tokens = match &self.tail {
+                Some((tail, _)) => standardize.forward_tensor(&tail.forward(key, &inputs.tokens[key])?)?,
+                None => inputs.features[key].clone(),
+            };
+            match self.attention.get(key) {
+                Some(pool) => pool.forward(&tokens),
+                None => Ok(tokens),
+            }
+        };
+        self.features.iter().map(seen).collect()
     }
 
     /// All stages of images [rows, H, W, C].

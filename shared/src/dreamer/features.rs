@@ -69,6 +69,18 @@ impl Standardize {
         Tensor::from_vec(out, (rows, self.width()), &Device::Cpu)
     }
 
+    /// The same with gradients, for features [rows, P, F] on any device.
+    pub fn forward_tensor(&self, features: &Tensor) -> Result<Tensor> {
+        let rows = features.dim(0)?;
+        let centred = features.broadcast_sub(&self.mean.tensor()?.detach())?;
+        let scale = self.scale.tensor()?.detach();
+        let out = match scale.rank() {
+            1 => centred.broadcast_mul(&scale)?,
+            _ => centred.reshape((rows * self.patches, self.features))?.matmul(&scale)?,
+        };
+        out.reshape((rows, self.width()))
+    }
+
     /// Numbers of a row: of all patches.
     pub(super) fn inputs(&self) -> usize {
         self.patches * self.features

@@ -1,17 +1,19 @@
 //! What the agent sees of the trunk: pooled tokens of one block.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::preprocess::{fixed_size, normalise, whole_patches};
 use super::{Images, Vit, VitError, VitSpec};
 use crate::array::DType;
-use crate::config::VitConfig;
+use crate::config::{TrainableBlocks, VitConfig};
 use crate::env::{Space, Spaces};
 use crate::params::Source;
 
 /// How a frame's tokens become a few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pool {
+pub(super) enum Pool {
     Cls,
     Mean,
     /// Side of the grid; 0: as many cells as patches.
@@ -19,7 +21,7 @@ enum Pool {
 }
 
 impl Pool {
-    fn parse(config: &VitConfig, spec: &VitSpec) -> Result<Self, VitError> {
+    pub fn parse(config: &VitConfig, spec: &VitSpec) -> Result<Self, VitError> {
         match config.pool.as_str() {
             "cls" if !spec.class_token => {
                 Err(option("pool", "cls", "this ViT has no class token; use `mean` or `grid`".into()))
@@ -33,11 +35,20 @@ impl Pool {
     }
 
     /// Tokens that are left, as a grid, for a trunk input of `grid` patches.
-    fn cells(self, grid: (usize, usize)) -> (usize, usize) {
+    pub fn cells(self, grid: (usize, usize)) -> (usize, usize) {
         match self {
             Pool::Cls | Pool::Mean => (1, 1),
             Pool::Grid(0) => grid,
             Pool::Grid(n) => (n, n),
+        }
+    }
+
+    /// The tokens that are left of frames [N, prefix + patches, width]: [N, cells, width].
+    pub fn apply(self, tokens: &[f32], prefix: usize, grid: (usize, usize), width: usize) -> Vec<f32> {
+        let frames = tokens.chunks_exact((prefix + grid.0 * grid.1) * width);
+        match self {
+            Pool::Cls => frames.flat_map(|t| t[..width].iter().copied()).collect(),
+            _ => frames.flat_map(|t| pool(&t[prefix * width..], grid, self.cells(grid), width)).collect(),
         }
     }
 }
@@ -56,9 +67,32 @@ fn block(config: &VitConfig, spec: &VitSpec) -> Result<usize, VitError> {
     Err(option("block", config.block, format!("the trunk has blocks 0 to {}", depth - 1)))
 }
 
+/// The blocks that train: the last of those in use, which end with `vit.block`; none if the trunk is frozen.
+pub fn trainable_blocks(config: &VitConfig, spec: &VitSpec) -> Result<Range<usize>, VitError> {
+    let used = block(config, spec)? + 1;
+    match config.trainable_blocks {
+        TrainableBlocks::All => Ok(0..used),
+        TrainableBlocks::Last(count) if count <= used => Ok(used - count..used),
+        TrainableBlocks::Last(count) => {
+            let reason = format!("blocks 0 to {} are in use (vit.block); use 0 to {used}, or all", used - 1);
+            Err(option("trainable_blocks", count, reason))
+        }
+    }
+}
+
+/// Rows and columns of the patches of a frame [height, width, 3].
+pub(super) fn grid(config: &VitConfig, spec: &VitSpec, frame: &Space) -> Result<(usize, usize), VitError> {
+    let [height, width, 3] = frame.shape[..] else {
+        let reason = format!("the ViT needs RGB frames [height, width, 3], this one is {:?}", frame.shape);
+        return Err(option("weights", &config.weights, reason));
+    };
+    let size = fixed_size(config, spec)?.unwrap_or_else(|| whole_patches((height, width), spec.patch));
+    Ok((size.0 / spec.patch, size.1 / spec.patch))
+}
+
 /// Features in float16, as they are recorded: to the nearest, so that a number x is off by at most 2^-11 |x|, or by 2^-25 where
 /// that is less than float16's smallest step. What float16 does not hold (magnitudes from 65,520, infinity, not a number) is
-/// refused: the final norm of a sound trunk gives nothing near it.
+/// refused: the final norm of a sound trunk gives nothing near it, nor do hidden states.
 pub fn round_features(features: &[f32]) -> Result<Vec<f16>, VitError> {
     let round = |(i, &x): (usize, &f32)| {
         let rounded = f16::from_f32(x);
@@ -71,6 +105,8 @@ pub fn round_features(features: &[f32]) -> Result<Vec<f16>, VitError> {
 pub struct Features {
     /// None if features are replaced by zeros.
     trunk: Option<Vit>,
+    /// How many blocks are frozen, where others train: their hidden states are what is recorded.
+    frozen: Option<usize>,
     spec: VitSpec,
     /// What frames are resized to; none: to the nearest whole patches.
     size: Option<(usize, usize)>,
@@ -79,15 +115,19 @@ pub struct Features {
 }
 
 impl Features {
-    /// Built once per process; takes no weights if the features are replaced by zeros.
+    /// Built once per process; takes no weights if the features are replaced by zeros, and none of the blocks that train.
     pub fn new(config: &VitConfig, spec: &VitSpec, source: &dyn Source, threads: usize) -> Result<Self, VitError> {
-        let trunk = match config.features.as_str() {
-            "pretrained" | "random" => Some(Vit::new(spec, source, threads, config.products())?),
-            "zero" => None,
-            other => return Err(option("features", other, "use `pretrained`, `random` or `zero`".into())),
+        let trained = trainable_blocks(config, spec)?;
+        let frozen = (!trained.is_empty()).then_some(trained.start);
+        let products = config.products();
+        let trunk = match (config.features.as_str(), frozen) {
+            ("pretrained" | "random", None) => Some(Vit::new(spec, source, threads, products)?),
+            ("pretrained" | "random", Some(blocks)) => Some(Vit::until(spec, blocks, source, threads, products)?),
+            ("zero", _) => None,
+            (other, _) => return Err(option("features", other, "use `pretrained`, `random` or `zero`".into())),
         };
         let (block, pool) = (block(config, spec)?, Pool::parse(config, spec)?);
-        Ok(Self { trunk, spec: spec.clone(), size: fixed_size(config, spec)?, block, pool })
+        Ok(Self { trunk, frozen, spec: spec.clone(), size: fixed_size(config, spec)?, block, pool })
     }
 
     /// Numbers per pooled token, F.
@@ -95,8 +135,9 @@ impl Features {
         self.spec.width
     }
 
-    /// Features of RGB frames [n, height, width, 3]: [n, P, F], after the final norm whichever block is chosen.
-    /// Panics if the bytes do not match the sizes.
+    /// What is recorded of RGB frames [n, height, width, 3]: features [n, P, F], after the final norm whichever block is chosen; or
+    /// where blocks train, the hidden states of all tokens before them, [n, prefix + patches, F]. Panics if the bytes do not match
+    /// the sizes.
     pub fn encode(&self, frames: &[u8], n: usize, height: usize, width: usize) -> Vec<f32> {
         assert_eq!(frames.len(), n * height * width * 3, "bytes do not match {n} frames of {height} x {width} x 3");
         let size = self.size.unwrap_or_else(|| whole_patches((height, width), self.spec.patch));
@@ -104,14 +145,12 @@ impl Features {
         let cells = self.pool.cells(grid);
         let Some(trunk) = &self.trunk else { return vec![0.0; n * cells.0 * cells.1 * self.spec.width] };
         let pixels = normalise(frames, (height, width), size, self.spec.pixels);
-        let tokens = trunk.tokens(Images { pixels: &pixels, n, height: size.0, width: size.1 }, self.block, true);
-        let w = self.spec.width;
-        let frame = (self.spec.prefix() + grid.0 * grid.1) * w;
-        match self.pool {
-            Pool::Cls => tokens.chunks_exact(frame).flat_map(|t| t[..w].iter().copied()).collect(),
-            _ => {
-                let patches = |t: &[f32]| pool(&t[self.spec.prefix() * w..], grid, cells, w);
-                tokens.chunks_exact(frame).flat_map(patches).collect()
+        let images = Images { pixels: &pixels, n, height: size.0, width: size.1 };
+        match self.frozen {
+            Some(blocks) => trunk.hidden(images, blocks),
+            None => {
+                let tokens = trunk.tokens(images, self.block, true);
+                self.pool.apply(&tokens, self.spec.prefix(), grid, self.spec.width)
             }
         }
     }
@@ -133,16 +172,17 @@ fn pool(patches: &[f32], grid: (usize, usize), cells: (usize, usize), width: usi
     out
 }
 
-/// The space of a frame's features: f16, [P, F].
+/// The space of what is recorded of a frame: f16, features [P, F]; or where blocks train, hidden states [prefix + patches, F].
 pub fn features_space(config: &VitConfig, spec: &VitSpec, frame: &Space) -> Result<Space, VitError> {
-    let [height, width, 3] = frame.shape[..] else {
-        let reason = format!("the ViT needs RGB frames [height, width, 3], this one is {:?}", frame.shape);
-        return Err(option("weights", &config.weights, reason));
+    let grid = grid(config, spec, frame)?;
+    let tokens = match trainable_blocks(config, spec)?.is_empty() {
+        true => {
+            let cells = Pool::parse(config, spec)?.cells(grid);
+            cells.0 * cells.1
+        }
+        false => spec.prefix() + grid.0 * grid.1,
     };
-    block(config, spec)?;
-    let size = fixed_size(config, spec)?.unwrap_or_else(|| whole_patches((height, width), spec.patch));
-    let cells = Pool::parse(config, spec)?.cells((size.0 / spec.patch, size.1 / spec.patch));
-    Ok(Space { dtype: DType::F16, ..Space::vector(&[cells.0 * cells.1, spec.width]) })
+    Ok(Space { dtype: DType::F16, ..Space::vector(&[tokens, spec.width]) })
 }
 
 /// What the agent sees of an environment's observations: each image `key` becomes `vit/key`; the image itself stays

@@ -13,12 +13,19 @@ use crate::kernels::{Precision, attention::attention, gelu, layer_norm::layer_no
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
 /// Values of one weight: in place where it is mapped, a copy where it is a variable.
-enum Values {
+pub(super) enum Values {
     Mapped(Mapped),
     Copied(Vec<f32>),
 }
 
 impl Values {
+    pub fn of(weight: &Weight) -> Result<Self, ParamError> {
+        Ok(match weight {
+            Weight::Mapped(mapped) => Values::Mapped(mapped.clone()),
+            weight => Values::Copied(weight.to_vec()?),
+        })
+    }
+
     fn get(&self) -> &[f32] {
         match self {
             Values::Mapped(mapped) => mapped.values(),
@@ -27,10 +34,10 @@ impl Values {
     }
 }
 
-/// Scale and bias of a norm, or of the two branches.
-struct Pair(Values, Values);
+/// Scale and bias of a norm, scales of the two branches, or kernel and bias of a projection that trains.
+pub(super) struct Pair<T = Values>(pub T, pub T);
 
-struct Projection {
+pub(super) struct Projection {
     /// As it is, or laid out for products in another precision.
     kernel: Values,
     bias: Values,
@@ -38,7 +45,8 @@ struct Projection {
 }
 
 impl Projection {
-    fn apply(&self, x: &[f32], out: &mut [f32], threads: usize) {
+    /// Rows `x` into `out`.
+    pub fn apply(&self, x: &[f32], out: &mut [f32], threads: usize) {
         match self.precision {
             Precision::Float32 => linear(x, self.kernel.get(), self.bias.get(), out, threads),
             precision => laid_out_linear(x, self.kernel.get(), self.bias.get(), out, precision, threads),
@@ -57,14 +65,50 @@ pub fn products(tree: &Tree, precision: Precision) -> Vec<(String, Vec<f32>)> {
     kernels.filter_map(laid_out).collect()
 }
 
-struct Block {
-    norm1: Pair,
-    qkv: Projection,
-    proj: Projection,
-    norm2: Pair,
-    fc1: Projection,
-    fc2: Projection,
-    scales: Option<Pair>,
+/// The parameters of a block: values, or as [`TrainedBlock`] handles that gradients can reach.
+pub(super) struct Block<N = Pair, P = Projection> {
+    pub norm1: N,
+    pub qkv: P,
+    pub proj: P,
+    pub norm2: N,
+    pub fc1: P,
+    pub fc2: P,
+    /// Of both residual branches.
+    pub scales: Option<N>,
+}
+
+pub(super) type TrainedBlock = Block<Pair<Weight>, Pair<Weight>>;
+
+impl Pair<Weight> {
+    pub fn values(&self) -> Result<Pair, ParamError> {
+        Ok(Pair(Values::of(&self.0)?, Values::of(&self.1)?))
+    }
+
+    fn projection(&self) -> Result<Projection, ParamError> {
+        let Pair(kernel, bias) = self.values()?;
+        Ok(Projection { kernel, bias, precision: Precision::Float32 })
+    }
+}
+
+impl TrainedBlock {
+    /// What the forward pass takes; products are float32, as in the backward pass.
+    pub fn values(&self) -> Result<Block, ParamError> {
+        Ok(Block {
+            norm1: self.norm1.values()?,
+            qkv: self.qkv.projection()?,
+            proj: self.proj.projection()?,
+            norm2: self.norm2.values()?,
+            fc1: self.fc1.projection()?,
+            fc2: self.fc2.projection()?,
+            scales: self.scales.as_ref().map(Pair::values).transpose()?,
+        })
+    }
+
+    /// Every parameter, always in the same order.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        let pairs = [&self.norm1, &self.qkv, &self.proj, &self.norm2, &self.fc1, &self.fc2];
+        pairs.into_iter().chain(&self.scales).flat_map(|pair| [&pair.0, &pair.1])
+    }
 }
 
 /// Normalised images, [n, height, width, 3] row-major; sides are multiples of the patch.
@@ -82,7 +126,7 @@ pub struct Images<'a> {
 
 type Places = HashMap<(usize, usize), Arc<Vec<f32>>>;
 
-/// A frozen Vision Transformer.
+/// A frozen Vision Transformer, or what of it precedes the blocks that train.
 pub struct Vit {
     spec: VitSpec,
     threads: usize,
@@ -91,7 +135,7 @@ pub struct Vit {
     registers: Option<Values>,
     patch: Projection,
     pre_norm: Option<Pair>,
-    norm: Pair,
+    norm: Option<Pair>,
     blocks: Vec<Block>,
     /// By size of the grid in patches: position embeddings of the patches, or the angles of their queries and keys.
     places: Mutex<Places>,
@@ -100,56 +144,95 @@ pub struct Vit {
 }
 
 /// Takes weights by name, with the shapes and initialisers that the sizes give.
-struct Taker<'a> {
+pub(super) struct Taker<'a> {
     scope: Scope<'a>,
-    products: Scope<'a>,
     params: HashMap<String, (Vec<usize>, Init)>,
+}
+
+impl<'a> Taker<'a> {
+    /// `scope` is that of the trunk.
+    pub fn new(scope: Scope<'a>, spec: &VitSpec) -> Self {
+        let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
+        Self { scope, params }
+    }
+
+    fn weight(&self, name: &str) -> Result<Weight, ParamError> {
+        let Some((shape, init)) = self.params.get(name) else {
+            return Err(candle_core::Error::Msg(format!("no parameter `{name}` in this ViT's architecture")).into());
+        };
+        self.scope.weight(name, shape, *init)
+    }
+
+    pub fn pair(&self, first: &str, second: &str) -> Result<Pair<Weight>, ParamError> {
+        Ok(Pair(self.weight(first)?, self.weight(second)?))
+    }
+
+    pub fn block(&self, i: usize, scaled: bool) -> Result<TrainedBlock, ParamError> {
+        let pair = |first: &str, second: &str| self.pair(first, second);
+        let projection = |name: &str| self.pair(&format!("{name}/kernel"), &format!("{name}/bias"));
+        Block::take(&format!("blocks/{i}"), scaled, pair, projection)
+    }
+}
+
+/// Takes values, and kernels as they are laid out for products in a precision.
+struct FrozenTaker<'a> {
+    taker: Taker<'a>,
+    products: Scope<'a>,
     precision: Precision,
 }
 
-impl Taker<'_> {
-    fn values(&self, name: &str) -> Result<Values, VitError> {
-        let Some((shape, init)) = self.params.get(name) else {
-            return Err(VitError::Spec(format!("no parameter `{name}` in this architecture")));
-        };
-        Self::of(self.scope.weight(name, shape, *init)?)
+impl<'a> FrozenTaker<'a> {
+    fn new(source: &'a dyn Source, spec: &VitSpec, precision: Precision) -> Self {
+        let root = Scope::root(source);
+        Self { taker: Taker::new(root.sub(PREFIX), spec), products: root.sub(PRODUCTS), precision }
     }
 
-    fn of(weight: Weight) -> Result<Values, VitError> {
-        Ok(match weight {
-            Weight::Mapped(mapped) => Values::Mapped(mapped),
-            weight => Values::Copied(weight.to_vec().map_err(ParamError::from)?),
-        })
+    fn values(&self, name: &str) -> Result<Values, ParamError> {
+        Values::of(&self.taker.weight(name)?)
     }
 
-    fn projection(&self, name: &str) -> Result<Projection, VitError> {
+    fn pair(&self, first: &str, second: &str) -> Result<Pair, ParamError> {
+        self.taker.pair(first, second)?.values()
+    }
+
+    fn projection(&self, name: &str) -> Result<Projection, ParamError> {
         let path = format!("{name}/kernel");
         let bias = self.values(&format!("{name}/bias"))?;
         let outputs = bias.get().len();
-        let inputs = self.params.get(&path).map_or(0, |(shape, _)| shape.iter().product::<usize>() / outputs.max(1));
+        let shape = self.taker.params.get(&path).map(|(shape, _)| shape);
+        let inputs = shape.map_or(0, |shape| shape.iter().product::<usize>() / outputs.max(1));
         let (kernel, precision) = match laid_out_len([inputs, outputs], self.precision) {
-            Some(len) => (Self::of(self.products.weight(&path, &[len], Init::Zeros)?)?, self.precision),
+            Some(len) => (Values::of(&self.products.weight(&path, &[len], Init::Zeros)?)?, self.precision),
             None => (self.values(&path)?, Precision::Float32),
         };
         Ok(Projection { kernel, bias, precision })
     }
 
-    fn pair(&self, name: &str, first: &str) -> Result<Pair, VitError> {
-        Ok(Pair(self.values(&format!("{name}/{first}"))?, self.values(&format!("{name}/bias"))?))
+    fn block(&self, i: usize, scaled: bool) -> Result<Block, ParamError> {
+        let pair = |first: &str, second: &str| self.pair(first, second);
+        Block::take(&format!("blocks/{i}"), scaled, pair, |name| self.projection(name))
     }
+}
 
-    fn block(&self, i: usize, scaled: bool) -> Result<Block, VitError> {
-        let pair = |name: &str, first: &str| self.pair(&format!("blocks/{i}/{name}"), first);
-        let projection = |name: &str| self.projection(&format!("blocks/{i}/{name}"));
-        let scale = |name: &str| self.values(&format!("blocks/{i}/{name}/scale"));
-        Ok(Block {
-            norm1: pair("norm1", "scale")?,
+impl<N, P> Block<N, P> {
+    /// Its parts by their names below the trunk.
+    fn take(
+        at: &str,
+        scaled: bool,
+        pair: impl Fn(&str, &str) -> Result<N, ParamError>,
+        projection: impl Fn(&str) -> Result<P, ParamError>,
+    ) -> Result<Self, ParamError> {
+        let norm = |name: &str| pair(&format!("{at}/{name}/scale"), &format!("{at}/{name}/bias"));
+        let projection = |name: &str| projection(&format!("{at}/{name}"));
+        let scales = || pair(&format!("{at}/ls1/scale"), &format!("{at}/ls2/scale"));
+        Ok(Self {
+            norm1: norm("norm1")?,
             qkv: projection("attn/qkv")?,
             proj: projection("attn/proj")?,
-            norm2: pair("norm2", "scale")?,
+            norm2: norm("norm2")?,
             fc1: projection("mlp/fc1")?,
             fc2: projection("mlp/fc2")?,
-            scales: if scaled { Some(Pair(scale("ls1")?, scale("ls2")?)) } else { None },
+            scales: scaled.then(scales).transpose()?,
         })
     }
 }
@@ -158,19 +241,30 @@ impl Vit {
     /// A trunk of these sizes, its weights taken below [`PREFIX`], and below [`PRODUCTS`] what [`products`] gave for this precision.
     /// Above one thread, rayon's pool is used.
     pub fn new(spec: &VitSpec, source: &dyn Source, threads: usize, precision: Precision) -> Result<Self, VitError> {
+        let vit = Self::until(spec, spec.depth, source, threads, precision)?;
+        let norm = FrozenTaker::new(source, spec, precision).pair("norm/scale", "norm/bias")?;
+        Ok(Self { norm: Some(norm), ..vit })
+    }
+
+    /// Only the embedding and the first `blocks` blocks, without the final norm.
+    pub fn until(
+        spec: &VitSpec,
+        blocks: usize,
+        source: &dyn Source,
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Self, VitError> {
         spec.validate()?;
-        let params = spec.params().into_iter().map(|(path, shape, init)| (path, (shape, init))).collect();
         let learned = matches!(spec.positions, Positions::Learned { .. });
-        let root = Scope::root(source);
-        let taker = Taker { scope: root.sub(PREFIX), products: root.sub(PRODUCTS), params, precision };
+        let taker = FrozenTaker::new(source, spec, precision);
         Ok(Self {
             cls: spec.class_token.then(|| taker.values("cls")).transpose()?,
             pos: learned.then(|| taker.values("pos")).transpose()?,
             registers: (spec.registers > 0).then(|| taker.values("registers")).transpose()?,
             patch: taker.projection("patch")?,
-            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm", "scale")).transpose()?,
-            norm: taker.pair("norm", "scale")?,
-            blocks: (0..spec.depth).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
+            pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm/scale", "pre_norm/bias")).transpose()?,
+            norm: None,
+            blocks: (0..blocks).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,
             places: Mutex::default(),
             work: Mutex::default(),
             spec: spec.clone(),
@@ -186,8 +280,21 @@ impl Vit {
     /// Hidden states after block `block` (from 0; later blocks are not run), with the final norm if `normed`:
     /// [n, prefix + patches, width], class token first, then registers, then patches row by row.
     ///
-    /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block.
+    /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block or norm.
     pub fn tokens(&self, images: Images, block: usize, normed: bool) -> Vec<f32> {
+        let mut x = self.hidden(images, block + 1);
+        if normed {
+            assert!(self.norm.is_some(), "this part of a trunk has no final norm");
+            let mut work = self.work.lock();
+            work.resize(&self.spec, x.len() / self.spec.width);
+            self.norm.iter().for_each(|norm| norm.layer_norm(&x, self.spec.eps, &mut work.normed));
+            x.copy_from_slice(&work.normed);
+        }
+        x
+    }
+
+    /// Hidden states after the first `blocks` blocks, none of them included, without the final norm; see [`Vit::tokens`].
+    pub fn hidden(&self, images: Images, blocks: usize) -> Vec<f32> {
         let p = self.spec.patch;
         let grid = (images.height / p, images.width / p);
         assert_eq!((grid.0 * p, grid.1 * p), (images.height, images.width), "sides are no multiples of the patch {p}");
@@ -196,12 +303,8 @@ impl Vit {
         let tokens = x.len() / (images.n * self.spec.width).max(1);
         let mut work = std::mem::take(&mut *self.work.lock());
         work.resize(&self.spec, images.n * tokens);
-        for block in &self.blocks[..=block] {
-            self.run(block, &mut x, tokens, &places, &mut work);
-        }
-        if normed {
-            self.layer_norm(&self.norm, &x, &mut work.normed);
-            x.copy_from_slice(&work.normed);
+        for block in &self.blocks[..blocks] {
+            block.run(&self.spec, self.threads, &mut x, tokens, &places, &mut work);
         }
         *self.work.lock() = work;
         x
@@ -225,7 +328,7 @@ impl Vit {
         }
         if let Some(norm) = &self.pre_norm {
             let mut normed = vec![0.0; x.len()];
-            self.layer_norm(norm, &x, &mut normed);
+            norm.layer_norm(&x, self.spec.eps, &mut normed);
             return normed;
         }
         x
@@ -253,47 +356,53 @@ impl Vit {
         };
         self.places.lock().entry(to).or_insert_with(|| Arc::new(compute())).clone()
     }
+}
 
-    fn layer_norm(&self, norm: &Pair, x: &[f32], out: &mut [f32]) {
-        layer_norm(x, norm.0.get(), norm.1.get(), self.spec.eps, out);
+impl Pair {
+    /// LayerNorm of rows `x` into `out`, with this scale and bias.
+    pub fn layer_norm(&self, x: &[f32], eps: f32, out: &mut [f32]) {
+        layer_norm(x, self.0.get(), self.1.get(), eps, out);
     }
+}
 
-    fn run(&self, block: &Block, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
-        let (w, heads) = (self.spec.width, self.spec.heads);
-        let scales = block.scales.as_ref();
-        self.layer_norm(&block.norm1, x, &mut work.normed);
-        block.qkv.apply(&work.normed, &mut work.qkv, self.threads);
-        if matches!(self.spec.positions, Positions::Rotary { .. }) {
+impl Block {
+    /// The block on hidden states `x` [N, tokens, width], in place. `places`: the angles of queries and keys, if they are turned.
+    pub fn run(&self, spec: &VitSpec, threads: usize, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
+        let (w, heads) = (spec.width, spec.heads);
+        let scales = self.scales.as_ref();
+        self.norm1.layer_norm(x, spec.eps, &mut work.normed);
+        self.qkv.apply(&work.normed, &mut work.qkv, threads);
+        if matches!(spec.positions, Positions::Rotary { .. }) {
             rotary::rotate(&mut work.qkv, places, tokens, w, heads);
         }
-        attention(&work.qkv, &mut work.normed, tokens, w, heads, self.threads);
-        block.proj.apply(&work.normed, &mut work.branch, self.threads);
+        attention(&work.qkv, &mut work.normed, tokens, w, heads, threads);
+        self.proj.apply(&work.normed, &mut work.branch, threads);
         add(x, &work.branch, scales.map(|s| s.0.get()));
 
-        self.layer_norm(&block.norm2, x, &mut work.normed);
+        self.norm2.layer_norm(x, spec.eps, &mut work.normed);
         let rows = work.normed.len() / w;
-        work.hidden.resize(rows * block.fc1.bias.get().len(), 0.0);
-        block.fc1.apply(&work.normed, &mut work.hidden, self.threads);
-        self.activate(&mut work.hidden);
-        block.fc2.apply(&work.hidden, &mut work.branch, self.threads);
+        work.hidden.resize(rows * self.fc1.bias.get().len(), 0.0);
+        self.fc1.apply(&work.normed, &mut work.hidden, threads);
+        if spec.gated {
+            gate(spec.activation, spec.mlp, &mut work.hidden);
+        } else {
+            activate(spec.activation, &mut work.hidden);
+        }
+        self.fc2.apply(&work.hidden, &mut work.branch, threads);
         add(x, &work.branch, scales.map(|s| s.1.get()));
     }
+}
 
-    /// Apply the nonlinearity to [rows, hidden]; if the MLP is gated, multiply with the gates, which are the first half of each row.
-    fn activate(&self, hidden: &mut Vec<f32>) {
-        if !self.spec.gated {
-            return activate(self.spec.activation, hidden);
-        }
-        let m = self.spec.mlp;
-        let rows = hidden.len() / (2 * m);
-        for row in 0..rows {
-            let (gates, units) = hidden[2 * m * row..][..2 * m].split_at_mut(m);
-            activate(self.spec.activation, gates);
-            gates.iter_mut().zip(units).for_each(|(gate, x)| *gate *= *x);
-            hidden.copy_within(2 * m * row..2 * m * row + m, m * row);
-        }
-        hidden.truncate(rows * m);
+/// [rows, 2 * units] to [rows, units]: each row's second half times its first half after the nonlinearity.
+fn gate(activation: Activation, units: usize, hidden: &mut Vec<f32>) {
+    let rows = hidden.len() / (2 * units);
+    for row in 0..rows {
+        let (gates, values) = hidden[2 * units * row..][..2 * units].split_at_mut(units);
+        activate(activation, gates);
+        gates.iter_mut().zip(values).for_each(|(gate, x)| *gate *= *x);
+        hidden.copy_within(2 * units * row..2 * units * row + units, units * row);
     }
+    hidden.truncate(rows * units);
 }
 
 fn activate(activation: Activation, values: &mut [f32]) {
@@ -308,7 +417,7 @@ fn activate(activation: Activation, values: &mut [f32]) {
 
 /// Buffers that every block reuses.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     normed: Vec<f32>,
     qkv: Vec<f32>,
     branch: Vec<f32>,
@@ -316,7 +425,8 @@ struct Work {
 }
 
 impl Work {
-    fn resize(&mut self, spec: &VitSpec, rows: usize) {
+    /// For so many rows of hidden states.
+    pub fn resize(&mut self, spec: &VitSpec, rows: usize) {
         self.normed.resize(rows * spec.width, 0.0);
         self.qkv.resize(3 * rows * spec.width, 0.0);
         self.branch.resize(rows * spec.width, 0.0);

@@ -1,25 +1,30 @@
-//! The frozen Vision Transformer: sizes, preprocessing, forward pass, pooling.
+//! The Vision Transformer: sizes, preprocessing, forward pass, pooling, and the last blocks, which can train.
 //!
-//! Weights live below `enc/vit/` in the parameter tree and are read in place; nothing here computes a gradient.
+//! Weights live below `enc/vit/` in the parameter tree and are read in place. Only [`Tail`] computes gradients.
 
 mod features;
 mod forward;
 mod preprocess;
 mod resample;
 mod spec;
+mod tail;
 mod tree;
 
-pub use features::{Features, agent_spaces, features_space, round_features};
+pub use features::{Features, agent_spaces, features_space, round_features, trainable_blocks};
 pub use forward::{Images, Vit, products};
 pub use preprocess::{fixed_size, normalise, whole_patches};
 pub use resample::{Filter, resize};
 pub use spec::{Activation, Pixels, Positions, VitSpec};
-pub use tree::{Tree, check, nearest, random};
+pub use tail::{Tail, TailSpec};
+pub use tree::{Tree, check, nearest, random, split};
 
 /// Place of the trunk in the parameter tree.
 pub const PREFIX: &str = "enc/vit";
 /// Place beside it of kernels that are laid out for products in another precision.
 pub const PRODUCTS: &str = "products";
+
+/// Below the adapter's numbers of a key: those for what the decoder predicts, where blocks train.
+pub const TARGET: &str = "target";
 
 /// Why a Vision Transformer could not be loaded or built.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! A trunk's parameters by path.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::{PREFIX, VitError, VitSpec};
 
@@ -43,6 +44,20 @@ pub fn check(tree: &Tree, spec: &VitSpec, file: &str) -> Result<(), VitError> {
             name: format!("{PREFIX}/{path}"),
             nearest: nearest(path, known.into_iter()),
         }),
+    }
+}
+
+/// A trunk in two: what is frozen, and what trains if `blocks` do, which is these blocks and the final norm. Without blocks nothing
+/// trains.
+pub fn split(tree: Tree, blocks: &Range<usize>) -> (Tree, Tree) {
+    tree.into_iter().partition(|(path, _)| !trains(path, blocks))
+}
+
+/// Whether a path below the trunk's prefix belongs to what trains.
+pub(super) fn trains(path: &str, blocks: &Range<usize>) -> bool {
+    match path.strip_prefix("blocks/").and_then(|rest| rest.split('/').next()) {
+        Some(index) => index.parse().is_ok_and(|index| blocks.contains(&index)),
+        None => !blocks.is_empty() && path.starts_with("norm/"),
     }
 }
 

@@ -42,7 +42,8 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Ok(Config::load(&[args.case.preset()], &[&args.set, more].concat())?.agent())
     };
     let configs = [config(&[])?, config(&args.with)?];
-    let batches: Vec<_> = (0..BATCHES).map(|seed| train::batch(&configs[0], args.case, seed)).collect();
+    let (obs, act) = args.case.spaces();
+    let batches: Vec<_> = (0..BATCHES).map(|seed| train::batch(&configs[0], [&obs, &act], seed)).collect();
     let mut agents = Vec::new();
     for config in &configs {
         agents.push(args.case.agent(config, device::open("cpu")?)?);

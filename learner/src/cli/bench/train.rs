@@ -5,9 +5,10 @@ use std::time::Instant;
 use shared::array::{Array, DType};
 use shared::config::AgentConfig;
 use shared::dist::Seeded;
+use shared::env::Spaces;
 use shared::experience::{DETER, STOCH};
 
-use super::{Case, Common, noise, time};
+use super::{Common, noise, time};
 use crate::RunError;
 use crate::agent::Batch;
 
@@ -35,7 +36,8 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
     let config = args.common.config()?;
     let mut agent = case.agent(&config, shared::device::open(&args.device)?)?;
-    let batch = batch(&config, case, 1);
+    let (obs, act) = case.spaces();
+    let batch = batch(&config, [&obs, &act], 1);
     let (wall, cpu) = time(2, args.steps, || {
         agent.train(&batch)?;
         first.get_or_insert_with(|| start.elapsed().as_secs_f64());
@@ -55,10 +57,9 @@ pub fn run(args: &Args) -> Result<(), RunError> {
 }
 
 /// A batch of noise, with an episode's border in it.
-pub(super) fn batch(config: &AgentConfig, case: Case, seed: u64) -> Batch {
-    let (obs, act) = case.spaces();
+pub(super) fn batch(config: &AgentConfig, spaces: [&Spaces; 2], seed: u64) -> Batch {
     let (rows, steps) = (config.batch_size, config.sample_length());
-    let mut batch = noise(&[rows, steps], [&obs, &act], &mut Seeded::new(seed));
+    let mut batch = noise(&[rows, steps], spaces, &mut Seeded::new(seed));
     let first = (0..rows * steps).map(|i| (i % 199 == 150) as u8);
     batch.insert("is_first".into(), Array::u8(&[rows, steps], &first.collect::<Vec<_>>()));
     let rssm = &config.dynamics.rssm;
