@@ -67,7 +67,8 @@ fn assert_close(found: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), wanted.len(), "{what}: lengths differ");
     let scale = wanted.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     let error = found.iter().zip(wanted).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / scale;
-    let (difference, size) = found.iter().zip(wanted).fold((0.0, 0.0), |(d, s), (a, b)| (d + (a - b).powi(2), s + b * b));
+    let (difference, size) =
+        found.iter().zip(wanted).fold((0.0, 0.0), |(d, s), (a, b)| (d + (a - b).powi(2), s + b * b));
     println!("{what}: largest error {error:e} of the largest number, {:e} of the norm", (difference / size).sqrt());
     assert!(error <= tolerance, "{what}: relative error {error:e} above {tolerance:e}");
 }

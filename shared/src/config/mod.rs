@@ -62,7 +62,8 @@ impl Config {
         ];
         let other = |(key, name): &(&str, &String)| {
             let wanted = Precision::of_products(name)?;
-            let told = || format!("{key} = {name}: this processor has nothing faster for it than float32, which is used");
+            let told =
+                || format!("{key} = {name}: this processor has nothing faster for it than float32, which is used");
             (wanted != wanted.here()).then(told)
         };
         keys.iter().filter_map(other).collect()
