@@ -188,8 +188,10 @@ impl Report {
         }
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, nan_max);
         let size = expected.iter().map(|b| b.abs()).fold(0.0, nan_max);
-        // Twice what float32 is held to, for operands that are split; what the official sets are held to, split holds as well.
-        let allowed = (tolerance * size).max(floor) * if products() == Precision::Split { 2.0 } else { 1.0 };
+        // The two sets of the official defaults hold to float32's tolerances with split operands too; those with other options to three
+        // times as much.
+        let factor = if products() == Precision::Split && what.starts_with("options_") { 3.0 } else { 1.0 };
+        let allowed = factor * (tolerance * size).max(floor);
         if worst.is_nan() || worst > allowed {
             self.failures.push(format!("{what}: differs by {worst:.3e} of {size:.3e} ({:.2e})", worst / size));
         }
