@@ -24,7 +24,7 @@ pub(crate) struct Factor {
 enum LaidOut {
     Plain,
     Panels(Box<[Packed; 2]>),
-    Pairs(Box<[Right; 2]>, Parts),
+    Pairs(Box<[Operand; 2]>),
 }
 
 thread_local! {
@@ -38,15 +38,10 @@ impl Factor {
         precision.round(&mut values);
         let rows = values.len() / cols;
         let matrix = Matrix::new(&values, rows, cols, cols);
-        let laid_out = match precision.products() {
-            Some(parts) => {
-                let mut pairs = Box::new([Right::default(), Right::default()]);
-                pairs[0].set(matrix, parts);
-                pairs[1].set(matrix.t(), parts);
-                LaidOut::Pairs(pairs, parts)
-            }
-            None if packed::available() => LaidOut::Panels(Box::new([Packed::new(matrix), Packed::new(matrix.t())])),
-            None => LaidOut::Plain,
+        let laid_out = match (Operand::new(matrix, precision), Operand::new(matrix.t(), precision)) {
+            (Some(itself), Some(transposed)) => LaidOut::Pairs(Box::new([itself, transposed])),
+            _ if packed::available() => LaidOut::Panels(Box::new([Packed::new(matrix), Packed::new(matrix.t())])),
+            _ => LaidOut::Plain,
         };
         Self { rows, cols, precision, laid_out, values }
     }
@@ -68,7 +63,7 @@ impl Factor {
     /// `out = lhs * self`, or `out += …` with `add`; rows of `out` lie `stride` elements apart.
     pub fn forward(&self, lhs: Matrix, out: &mut [f32], stride: usize, add: bool) {
         match &self.laid_out {
-            LaidOut::Pairs(pairs, parts) => multiply(lhs, &pairs[0], *parts, out, stride, add),
+            LaidOut::Pairs(pairs) => pairs[0].multiply(lhs, out, stride, Begin::adding(add)),
             LaidOut::Panels(panels) => panels[0].multiply(lhs, out, stride, add),
             LaidOut::Plain => matmul(lhs, self.matrix(), out, stride, add, 1),
         }
@@ -77,7 +72,7 @@ impl Factor {
     /// `out = lhs * self^T`, or `out += …` with `add`: from the gradient of the product to that of its left operand.
     pub fn backward(&self, lhs: Matrix, out: &mut [f32], stride: usize, add: bool) {
         match &self.laid_out {
-            LaidOut::Pairs(pairs, parts) => multiply(lhs, &pairs[1], *parts, out, stride, add),
+            LaidOut::Pairs(pairs) => pairs[1].multiply(lhs, out, stride, Begin::adding(add)),
             LaidOut::Panels(panels) => panels[1].multiply(lhs, out, stride, add),
             LaidOut::Plain => matmul(lhs, self.matrix().t(), out, stride, add, 1),
         }
@@ -96,14 +91,8 @@ pub(crate) fn add_gradient(x: Matrix, d: Matrix, out: &mut [f32], stride: usize,
     });
 }
 
-fn multiply(lhs: Matrix, rhs: &Right, parts: Parts, out: &mut [f32], stride: usize, add: bool) {
-    OPERANDS.with_borrow_mut(|(left, _)| {
-        left.set(lhs, parts);
-        rhs.multiply(left, out, stride, Begin::adding(add));
-    });
-}
-
 /// A right operand that is laid out for products in a precision, itself only.
+#[derive(Clone, Debug)]
 pub(crate) struct Operand(Right, Parts);
 
 impl Operand {
@@ -117,7 +106,14 @@ impl Operand {
 
     /// `out += lhs * self`; rows of `out` lie `stride` elements apart.
     pub fn add_product(&self, lhs: Matrix, out: &mut [f32], stride: usize) {
-        multiply(lhs, &self.0, self.1, out, stride, true);
+        self.multiply(lhs, out, stride, Begin::Add);
+    }
+
+    fn multiply(&self, lhs: Matrix, out: &mut [f32], stride: usize, begin: Begin) {
+        OPERANDS.with_borrow_mut(|(left, _)| {
+            left.set(lhs, self.1);
+            self.0.multiply(left, out, stride, begin);
+        });
     }
 }
 
@@ -127,10 +123,8 @@ const ROWS: usize = 512;
 /// A kernel [inputs, outputs] laid out for products in this precision, as numbers that mean nothing by themselves; none if they take
 /// the kernel as it is.
 pub(crate) fn laid_out(kernel: &[f32], outputs: usize, precision: Precision) -> Option<Vec<f32>> {
-    let parts = precision.products()?;
-    let mut right = Right::default();
-    right.set(Matrix::new(kernel, kernel.len() / outputs, outputs, outputs), parts);
-    Some(right.into_numbers())
+    let operand = Operand::new(Matrix::new(kernel, kernel.len() / outputs, outputs, outputs), precision)?;
+    Some(operand.0.into_numbers())
 }
 
 /// How many numbers [`laid_out`] gives.

@@ -1,7 +1,7 @@
 //! The products with AMX: tiles of 16 x 16 results, sums over 32 columns of the left operand at a time.
 //!
 //! Rust has no stable intrinsics for it. Tile registers are state that the compiler neither uses nor sees: between
-//! [`Shape::configure`] and [`release`] they hold what the assembly here puts into them, also from one piece to the next.
+//! [`Shape::configure`] and the end of [`Tiles`] they hold what the assembly here puts into them, also from one piece to the next.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -88,7 +88,7 @@ impl Shape {
     ///
     /// # Safety
     /// Tiles are [`available`].
-    pub unsafe fn configure(self) {
+    unsafe fn configure(self) {
         let (r, c) = (self.rows, self.cols);
         let shapes = [
             (r[0], c[0]),
@@ -110,13 +110,40 @@ impl Shape {
     }
 }
 
-/// Give the tiles back: their state need not be kept when threads are switched.
-///
-/// # Safety
-/// Tiles are [`available`].
-pub unsafe fn release() {
-    // SAFETY: the caller's word; nothing but tiles changes.
-    unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
+/// This thread's tiles, in use.
+pub struct Tiles {
+    shape: Shape,
+}
+
+impl Tiles {
+    /// Panics if there are none.
+    pub fn new() -> Self {
+        assert!(available(), "tiles need a processor that has them");
+        Self { shape: Shape::default() }
+    }
+
+    /// The sums of a block.
+    ///
+    /// # Safety
+    /// Rows and columns of the block lie inside their matrices, and no other [`Tiles`] of this thread are in use.
+    pub unsafe fn run(&mut self, block: Block) {
+        // SAFETY: tiles are available, as `new` saw, and get the block's shape; the rest is the caller's word.
+        unsafe {
+            if block.shape != self.shape {
+                block.shape.configure();
+                self.shape = block.shape;
+            }
+            run(block);
+        }
+    }
+}
+
+/// Gives the tiles back: their state need not be kept when threads are switched.
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: tiles are available, as `new` saw; nothing but tiles changes.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
+    }
 }
 
 /// Two by two tiles of results: `depth` pairs of the left operand from `a` on, as many rows of the right one from `b` on, and so
@@ -179,7 +206,7 @@ macro_rules! dot {
 
 pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
     let pairs = rhs.pairs;
-    let mut current = Shape::default();
+    let mut tiles = Tiles::new();
     for upper in (0..lhs.rows).step_by(ROWS) {
         let lower = lhs.rows.min(upper + ROWS);
         // An empty sum is written too: one pass with depth 0.
@@ -218,28 +245,20 @@ pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Be
                             out_next: next,
                             start,
                         };
-                        // SAFETY: tiles are `available`, and have the block's shape; `row` and its rows, `first` and its columns,
+                        // SAFETY: no other tiles are in use; `row` and its rows, `first` and its columns,
                         // `top` and its pairs lie inside their matrices, whose extents `View::multiply` compared, as it did that of a row
                         // to begin with; both operands hold all pairs of their extents, in whole tiles, by construction.
-                        unsafe {
-                            if shape != current {
-                                shape.configure();
-                                current = shape;
-                            }
-                            run(block);
-                        }
+                        unsafe { tiles.run(block) }
                     }
                 }
             }
         }
     }
-    // SAFETY: tiles are `available`.
-    unsafe { release() }
 }
 
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
-pub unsafe fn run(block: Block) {
+unsafe fn run(block: Block) {
     let Block { shape, depth, a, a_row, a_next, a_step, b, b_row, b_next, out, out_row, out_next: next, start, .. } =
         block;
     let (two_rows, two_cols) = (shape.rows[1] > 0, shape.cols[1] > 0);

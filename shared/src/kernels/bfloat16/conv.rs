@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::amx::{Block, Shape, Start, release, run};
+use super::amx::{Block, Shape, Start, Tiles};
 use super::{LANES, Line, Pair, TILE, amx, pair};
 use crate::kernels::conv_lanes::{Images, Largest, Vector};
 
@@ -119,10 +119,7 @@ impl Kernel {
             let (sides, border) = (x.sides(), x.border());
             windows(x.values(), self.inputs, &mut operands.windows);
             let pitch = (sides[1] + 2 * border) * self.inputs.div_ceil(2);
-            let mut rows = Rows { kernel: self, lines: &operands.windows, pitch, shape: Shape::default() };
-            f(&mut rows);
-            // SAFETY: tiles are available (checked above).
-            unsafe { release() }
+            f(&mut Rows { kernel: self, lines: &operands.windows, pitch, tiles: Tiles::new() });
         });
     }
 }
@@ -132,7 +129,7 @@ struct Rows<'a> {
     kernel: &'a Kernel,
     lines: &'a [Line],
     pitch: usize,
-    shape: Shape,
+    tiles: Tiles,
 }
 
 impl Rows<'_> {
@@ -169,15 +166,9 @@ impl Rows<'_> {
             out_next: LINE * stride,
             start: add.then_some(Start { from: out, row: LINE, next: LINE * stride }),
         };
-        // SAFETY: tiles are available, as `Kernel::check` saw, and get the block's shape. The windows of both pixels lie inside the lines and
+        // SAFETY: no other tiles are in use. The windows of both pixels lie inside the lines and
         // the channels inside `out` (checked above); the kernel has `count` rows of k * depth pairs from `channel` on.
-        unsafe {
-            if shape != self.shape {
-                shape.configure();
-                self.shape = shape;
-            }
-            run(block);
-        }
+        unsafe { self.tiles.run(block) }
     }
 }
 
@@ -245,11 +236,9 @@ impl KernelGradient {
                 wide,
                 pixels,
                 cols,
-                shape: Shape::default(),
+                tiles: Tiles::new(),
             };
             parts.add(height);
-            // SAFETY: tiles are available (checked above).
-            unsafe { release() }
         });
     }
 
@@ -269,7 +258,7 @@ struct Parts<'a> {
     wide: usize,
     pixels: usize,
     cols: usize,
-    shape: Shape,
+    tiles: Tiles,
 }
 
 impl Parts<'_> {
@@ -314,16 +303,10 @@ impl Parts<'_> {
             out_next: 4 * TILE,
             start: Some(Start { from: out, row: 4 * outputs, next: 4 * TILE }),
         };
-        // SAFETY: tiles are available, as `KernelGradient::add` saw, and get the block's shape. Rows and channels lie inside the planes
+        // SAFETY: no other tiles are in use. Rows and channels lie inside the planes
         // (checked above), inside `turned`, which has whole tiles of outputs and `first + rows` rows of `depth` pairs, and inside the sums,
         // by the bounds of the loops in `add`.
-        unsafe {
-            if shape != self.shape {
-                shape.configure();
-                self.shape = shape;
-            }
-            run(block);
-        }
+        unsafe { self.tiles.run(block) }
     }
 }
 

@@ -131,10 +131,12 @@ impl Right {
         self.lines.clear();
         for first in (0..self.cols).step_by(PANEL) {
             let count = PANEL.min(self.cols - first);
+            let start = self.lines.len();
             self.panel(matrix, first, count, false);
             if parts == Parts::Split {
+                let high = start..self.lines.len();
                 self.panel(matrix, first, count, true);
-                self.panel(matrix, first, count, false);
+                self.lines.extend_from_within(high);
             }
         }
     }
