@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::bfloat16::{Begin, Left, Parts, Right, View};
-use super::matmul::{Matrix, matmul};
+use super::bfloat16::{self, Begin, Left, LeftBlock, Parts, Right, View};
+use super::matmul::{Matrix, linear, matmul};
 use super::packed::{self, Packed};
 use super::precision::Precision;
 
@@ -30,6 +30,8 @@ enum LaidOut {
 thread_local! {
     /// Operands that are laid out anew for each product.
     static OPERANDS: RefCell<(Left, Right)> = RefCell::default();
+    /// Of a product, until something is made of them.
+    static RESULTS: RefCell<Vec<f32>> = RefCell::default();
 }
 
 impl Factor {
@@ -87,7 +89,7 @@ pub(crate) fn add_gradient(x: Matrix, d: Matrix, out: &mut [f32], stride: usize,
     OPERANDS.with_borrow_mut(|(left, right)| {
         left.set(x.t(), parts);
         right.set(d, parts);
-        right.multiply(left, out, stride, Begin::Add);
+        right.multiply(left.all(), out, stride, Begin::Add);
     });
 }
 
@@ -112,13 +114,10 @@ impl Operand {
     fn multiply(&self, lhs: Matrix, out: &mut [f32], stride: usize, begin: Begin) {
         OPERANDS.with_borrow_mut(|(left, _)| {
             left.set(lhs, self.1);
-            self.0.multiply(left, out, stride, begin);
+            self.0.multiply(left.all(), out, stride, begin);
         });
     }
 }
-
-/// Rows that one thread takes at a time.
-const ROWS: usize = 512;
 
 /// A kernel [inputs, outputs] laid out for products in this precision, as numbers that mean nothing by themselves; none if they take
 /// the kernel as it is.
@@ -132,33 +131,146 @@ pub(crate) fn laid_out_len([inputs, outputs]: [usize; 2], precision: Precision) 
     Some(View::numbers(inputs, outputs, precision.products()?))
 }
 
-/// `out = x * kernel + bias` with x [rows, inputs], what [`laid_out`] gave of the kernel, and bias [outputs]; by that many threads.
-/// Panics if sizes do not match.
-pub(crate) fn laid_out_linear(
-    x: &[f32],
-    kernel: &[f32],
-    bias: &[f32],
-    out: &mut [f32],
-    precision: Precision,
-    threads: usize,
-) {
-    let parts = precision.products().expect("a kernel is laid out where its products are used");
-    let outputs = bias.len();
-    let rows = out.len() / outputs;
-    let inputs = x.len() / rows.max(1);
-    let view = View::new(kernel, inputs, outputs, parts).expect("a kernel that is laid out has its sizes");
-    let block = |(x, out): (&[f32], &mut [f32])| {
-        let rows = out.len() / outputs;
-        OPERANDS.with_borrow_mut(|(left, _)| {
-            left.set(Matrix::new(x, rows, inputs, inputs), parts);
-            view.multiply(left, out, outputs, Begin::Row(bias));
+/// Most rows that one thread takes at a time.
+const ROWS: usize = 512;
+
+/// Rows of activations [rows, cols], as products with kernels take them.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    rows: usize,
+    cols: usize,
+    parts: Option<Parts>,
+    plain: Vec<f32>,
+    left: Left,
+}
+
+/// Some of the [`Rows`], to be set.
+#[derive(Debug)]
+pub(crate) enum RowsBlock<'a> {
+    Plain(&'a mut [f32]),
+    Laid(LeftBlock<'a>),
+}
+
+impl Rows {
+    /// Make room for [rows, cols] and products in this precision.
+    pub fn resize(&mut self, rows: usize, cols: usize, precision: Precision) {
+        (self.rows, self.cols, self.parts) = (rows, cols, precision.products());
+        match self.parts {
+            Some(parts) => self.left.resize(rows, cols, parts),
+            None => self.plain.resize(rows * cols, 0.0),
+        }
+    }
+
+    /// How many rows a thread takes at a time.
+    pub fn block(&self, threads: usize) -> usize {
+        bfloat16::whole(self.rows.div_ceil(threads.max(1)).clamp(1, ROWS))
+    }
+
+    /// Blocks of [`Rows::block`] rows.
+    pub fn blocks(&mut self, threads: usize) -> Vec<RowsBlock<'_>> {
+        let size = self.block(threads);
+        match self.parts {
+            Some(_) => self.left.blocks(size).map(RowsBlock::Laid).collect(),
+            None => self.plain.chunks_mut(size * self.cols).map(RowsBlock::Plain).collect(),
+        }
+    }
+
+    /// Take `values` [rows, cols].
+    pub fn set(&mut self, values: &[f32], threads: usize) {
+        let values = values.chunks(self.block(threads) * self.cols);
+        let blocks = values.zip(self.blocks(threads)).collect();
+        each(blocks, threads, |(values, mut block)| block.set(values));
+    }
+}
+
+impl RowsBlock<'_> {
+    /// Take `values`, row by row.
+    pub fn set(&mut self, values: &[f32]) {
+        match self {
+            Self::Plain(plain) => plain.copy_from_slice(values),
+            Self::Laid(left) => left.set_rows(values),
+        }
+    }
+
+    /// Take what `f` writes, row by row; `spare` is where it does if it cannot write into the rows themselves.
+    pub fn fill(&mut self, spare: &mut [f32], f: impl FnOnce(&mut [f32])) {
+        match self {
+            Self::Plain(plain) => f(plain),
+            Self::Laid(left) => {
+                f(spare);
+                left.set_rows(spare);
+            }
+        }
+    }
+}
+
+/// `f` of every item, by that many threads.
+pub(crate) fn each<T: Send>(items: Vec<T>, threads: usize, f: impl Fn(T) + Sync + Send) {
+    if threads > 1 { items.into_par_iter().for_each(f) } else { items.into_iter().for_each(f) }
+}
+
+/// A kernel [inputs, outputs], as it is or what [`laid_out`] gave of it, and bias [outputs].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linear<'a> {
+    pub kernel: &'a [f32],
+    pub bias: &'a [f32],
+    pub precision: Precision,
+}
+
+impl Linear<'_> {
+    /// `out = x * kernel + bias`. Panics if sizes do not match.
+    pub fn apply(self, x: &Rows, out: &mut [f32], threads: usize) {
+        let blocks = out.chunks_mut(x.block(threads) * self.bias.len()).enumerate().collect();
+        each(blocks, threads, |(i, out)| self.block(x, i, threads, out));
+    }
+
+    /// Compute `x * kernel + bias` in [blocks](Rows::block) of rows, and give each to `take` with its target.
+    pub fn then<T: Send>(
+        self,
+        x: &Rows,
+        targets: impl IntoIterator<Item = T>,
+        threads: usize,
+        take: impl Fn(T, &mut [f32]) + Sync + Send,
+    ) {
+        let block = |(i, target): (usize, T)| {
+            self.with_results(x, i, threads, |results| {
+                self.block(x, i, threads, results);
+                take(target, results);
+            });
+        };
+        each(targets.into_iter().enumerate().collect(), threads, block);
+    }
+
+    /// `out = f(x * kernel + bias)`, with `f` in place.
+    pub fn fill(self, x: &Rows, out: &mut Rows, threads: usize, f: impl Fn(&mut [f32]) + Sync + Send) {
+        let block = |(i, mut block): (usize, RowsBlock)| {
+            let fill = |out: &mut [f32]| {
+                self.block(x, i, threads, out);
+                f(out);
+            };
+            self.with_results(x, i, threads, |spare| block.fill(spare, fill));
+        };
+        each(out.blocks(threads).into_iter().enumerate().collect(), threads, block);
+    }
+
+    /// `f` with room for the results of a block.
+    fn with_results(self, x: &Rows, i: usize, threads: usize, f: impl FnOnce(&mut [f32])) {
+        RESULTS.with_borrow_mut(|results| {
+            let size = x.block(threads);
+            let len = size.min(x.rows - i * size) * self.bias.len();
+            results.resize(results.len().max(len), 0.0);
+            f(&mut results[..len]);
         });
-    };
-    let size = rows.div_ceil(threads.max(1)).clamp(1, ROWS);
-    if threads > 1 {
-        x.par_chunks(size * inputs).zip(out.par_chunks_mut(size * outputs)).for_each(block);
-    } else {
-        x.chunks(size * inputs).zip(out.chunks_mut(size * outputs)).for_each(block);
+    }
+
+    fn block(self, x: &Rows, i: usize, threads: usize, out: &mut [f32]) {
+        let (first, count) = (i * x.block(threads), out.len() / self.bias.len());
+        assert_eq!(x.parts, self.precision.products(), "rows and kernel are of two precisions");
+        let Some(parts) = x.parts else {
+            return linear(&x.plain[first * x.cols..][..count * x.cols], self.kernel, self.bias, out, 1);
+        };
+        let view = View::new(self.kernel, x.cols, self.bias.len(), parts).expect("a laid-out kernel has its sizes");
+        view.multiply(x.left.rows(first, count), out, self.bias.len(), Begin::Row(self.bias));
     }
 }
 

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use super::resample::resize;
 use super::spec::{Activation, Positions};
 use super::{PREFIX, PRODUCTS, Tree, VitError, VitSpec};
-use crate::kernels::factor::{laid_out, laid_out_len, laid_out_linear};
-use crate::kernels::{Precision, attention::attention, gelu, layer_norm::layer_norm, matmul::linear, rotary};
+use crate::kernels::factor::{Linear, Rows, each, laid_out, laid_out_len};
+use crate::kernels::{Precision, attention::attention, gelu, layer_norm::layer_norm, rotary};
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
 /// Values of one weight: in place where it is mapped, a copy where it is a variable.
@@ -45,12 +45,8 @@ pub(super) struct Projection {
 }
 
 impl Projection {
-    /// Rows `x` into `out`.
-    pub fn apply(&self, x: &[f32], out: &mut [f32], threads: usize) {
-        match self.precision {
-            Precision::Float32 => linear(x, self.kernel.get(), self.bias.get(), out, threads),
-            precision => laid_out_linear(x, self.kernel.get(), self.bias.get(), out, precision, threads),
-        }
+    fn linear(&self) -> Linear<'_> {
+        Linear { kernel: self.kernel.get(), bias: self.bias.get(), precision: self.precision }
     }
 }
 
@@ -282,13 +278,12 @@ impl Vit {
     ///
     /// Panics if pixels and sizes do not match, a side is no multiple of the patch, or there is no such block or norm.
     pub fn tokens(&self, images: Images, block: usize, normed: bool) -> Vec<f32> {
-        let mut x = self.hidden(images, block + 1);
+        let x = self.hidden(images, block + 1);
         if normed {
-            assert!(self.norm.is_some(), "this part of a trunk has no final norm");
-            let mut work = self.work.lock();
-            work.resize(&self.spec, x.len() / self.spec.width);
-            self.norm.iter().for_each(|norm| norm.layer_norm(&x, self.spec.eps, &mut work.normed));
-            x.copy_from_slice(&work.normed);
+            let norm = self.norm.as_ref().expect("this part of a trunk has a final norm");
+            let mut normed = vec![0.0; x.len()];
+            norm.layer_norm(&x, self.spec.eps, &mut normed);
+            return normed;
         }
         x
     }
@@ -299,10 +294,9 @@ impl Vit {
         let grid = (images.height / p, images.width / p);
         assert_eq!((grid.0 * p, grid.1 * p), (images.height, images.width), "sides are no multiples of the patch {p}");
         let places = self.places(grid);
-        let mut x = self.embed(images, &places);
-        let tokens = x.len() / (images.n * self.spec.width).max(1);
         let mut work = std::mem::take(&mut *self.work.lock());
-        work.resize(&self.spec, images.n * tokens);
+        let mut x = self.embed(images, &places, &mut work);
+        let tokens = x.len() / (images.n * self.spec.width).max(1);
         for block in &self.blocks[..blocks] {
             block.run(&self.spec, self.threads, &mut x, tokens, &places, &mut work);
         }
@@ -310,13 +304,14 @@ impl Vit {
         x
     }
 
-    fn embed(&self, images: Images, places: &[f32]) -> Vec<f32> {
+    fn embed(&self, images: Images, places: &[f32], work: &mut Work) -> Vec<f32> {
         let w = self.spec.width;
         assert_eq!(images.pixels.len(), images.n * images.height * images.width * 3, "pixels do not match the sizes");
         let patches = images.height * images.width / self.spec.patch.pow(2);
         let mut embedded = vec![0.0; images.n * patches * w];
-        let rows = unfold(images, self.spec.patch);
-        self.patch.apply(&rows, &mut embedded, self.threads);
+        work.normed.resize(images.n * patches, 3 * self.spec.patch.pow(2), self.patch.precision);
+        work.normed.set(&unfold(images, self.spec.patch), self.threads);
+        self.patch.linear().apply(&work.normed, &mut embedded, self.threads);
         if self.pos.is_some() {
             embedded.chunks_exact_mut(patches * w).for_each(|frame| add(frame, places, None));
         }
@@ -368,33 +363,43 @@ impl Pair {
 impl Block {
     /// The block on hidden states `x` [N, tokens, width], in place. `places`: the angles of queries and keys, if they are turned.
     pub fn run(&self, spec: &VitSpec, threads: usize, x: &mut [f32], tokens: usize, places: &[f32], work: &mut Work) {
-        let (w, heads) = (spec.width, spec.heads);
+        let (w, heads, eps) = (spec.width, spec.heads, spec.eps);
+        work.resize(spec, x.len() / w, self.qkv.precision);
+        let size = work.normed.block(threads) * w;
+        let Work { normed, attended, hidden, qkv, mixed } = work;
         let scales = self.scales.as_ref();
-        self.norm1.layer_norm(x, spec.eps, &mut work.normed);
-        self.qkv.apply(&work.normed, &mut work.qkv, threads);
-        if matches!(spec.positions, Positions::Rotary { .. }) {
-            rotary::rotate(&mut work.qkv, places, tokens, w, heads);
-        }
-        attention(&work.qkv, &mut work.normed, tokens, w, heads, threads);
-        self.proj.apply(&work.normed, &mut work.branch, threads);
-        add(x, &work.branch, scales.map(|s| s.0.get()));
 
-        self.norm2.layer_norm(x, spec.eps, &mut work.normed);
-        let rows = work.normed.len() / w;
-        work.hidden.resize(rows * self.fc1.bias.get().len(), 0.0);
-        self.fc1.apply(&work.normed, &mut work.hidden, threads);
-        if spec.gated {
-            gate(spec.activation, spec.mlp, &mut work.hidden);
-        } else {
-            activate(spec.activation, &mut work.hidden);
+        let blocks = x.chunks(size).zip(mixed.chunks_mut(size)).zip(normed.blocks(threads)).collect();
+        each(blocks, threads, |((x, mixed), mut normed)| normed.fill(mixed, |out| self.norm1.layer_norm(x, eps, out)));
+        self.qkv.linear().apply(normed, qkv, threads);
+        if matches!(spec.positions, Positions::Rotary { .. }) {
+            rotary::rotate(qkv, places, tokens, w, heads);
         }
-        self.fc2.apply(&work.hidden, &mut work.branch, threads);
-        add(x, &work.branch, scales.map(|s| s.1.get()));
+        attention(qkv, mixed, tokens, w, heads, threads);
+        attended.set(mixed, threads);
+        let targets = x.chunks_mut(size).zip(normed.blocks(threads));
+        self.proj.linear().then(attended, targets, threads, |(x, mut normed), branch| {
+            add(x, branch, scales.map(|s| s.0.get()));
+            self.norm2.layer_norm(x, eps, branch);
+            normed.set(branch);
+        });
+
+        if spec.gated {
+            self.fc1.linear().then(normed, hidden.blocks(threads), threads, |mut hidden, branch| {
+                hidden.set(gate(spec.activation, spec.mlp, branch));
+            });
+        } else {
+            self.fc1.linear().fill(normed, hidden, threads, |branch| activate(spec.activation, branch));
+        }
+        self.fc2.linear().then(hidden, x.chunks_mut(size), threads, |x, branch| {
+            add(x, branch, scales.map(|s| s.1.get()));
+        });
     }
 }
 
-/// [rows, 2 * units] to [rows, units]: each row's second half times its first half after the nonlinearity.
-fn gate(activation: Activation, units: usize, hidden: &mut Vec<f32>) {
+/// [rows, 2 * units] to [rows, units]: each row's second half times its first half after the nonlinearity. What it gives is where the
+/// first rows were.
+fn gate(activation: Activation, units: usize, hidden: &mut [f32]) -> &[f32] {
     let rows = hidden.len() / (2 * units);
     for row in 0..rows {
         let (gates, values) = hidden[2 * units * row..][..2 * units].split_at_mut(units);
@@ -402,7 +407,7 @@ fn gate(activation: Activation, units: usize, hidden: &mut Vec<f32>) {
         gates.iter_mut().zip(values).for_each(|(gate, x)| *gate *= *x);
         hidden.copy_within(2 * units * row..2 * units * row + units, units * row);
     }
-    hidden.truncate(rows * units);
+    &hidden[..rows * units]
 }
 
 fn activate(activation: Activation, values: &mut [f32]) {
@@ -418,18 +423,24 @@ fn activate(activation: Activation, values: &mut [f32]) {
 /// Buffers that every block reuses.
 #[derive(Default)]
 pub(super) struct Work {
-    normed: Vec<f32>,
+    /// Hidden states after a norm.
+    normed: Rows,
+    attended: Rows,
+    /// Between the MLP's two products.
+    hidden: Rows,
     qkv: Vec<f32>,
-    branch: Vec<f32>,
-    hidden: Vec<f32>,
+    /// What becomes `normed` or `attended`.
+    mixed: Vec<f32>,
 }
 
 impl Work {
     /// For so many rows of hidden states.
-    pub fn resize(&mut self, spec: &VitSpec, rows: usize) {
-        self.normed.resize(rows * spec.width, 0.0);
+    fn resize(&mut self, spec: &VitSpec, rows: usize, precision: Precision) {
+        self.normed.resize(rows, spec.width, precision);
+        self.attended.resize(rows, spec.width, precision);
+        self.hidden.resize(rows, spec.mlp, precision);
         self.qkv.resize(3 * rows * spec.width, 0.0);
-        self.branch.resize(rows * spec.width, 0.0);
+        self.mixed.resize(rows * spec.width, 0.0);
     }
 }
 

@@ -139,7 +139,6 @@ impl Tail {
         let (mut out, mut work) = (Vec::new(), Work::default());
         for frames in tokens.chunks((ROWS / each).max(1) * each * vit.width) {
             let mut x = frames.to_vec();
-            work.resize(vit, x.len() / vit.width);
             blocks.iter().for_each(|block| block.run(vit, threads, &mut x, each, &angles, &mut work));
             let mut normed = vec![0.0; x.len()];
             norm.layer_norm(&x, vit.eps, &mut normed);

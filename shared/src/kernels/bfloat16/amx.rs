@@ -8,13 +8,11 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::LazyLock;
 
-use super::{Begin, LANES, Left, PANEL, TILE, View};
+use super::{Begin, LeftRows, TILE, View};
 use crate::kernels::processor;
 
-/// Pairs of a right operand taken at a time: with two tiles' columns, as many as the first cache holds.
-const DEPTH: usize = 256;
-/// Rows of a left operand taken at a time: they stay in the second cache.
-const ROWS: usize = 512;
+/// Bytes of a right operand taken at a time: they stay in the second cache while the left operand's rows pass.
+const GROUP: usize = 300 << 10;
 
 /// Whether processor and system let this process use tiles.
 pub fn available() -> bool {
@@ -204,55 +202,49 @@ macro_rules! dot {
     };
 }
 
-pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
-    let pairs = rhs.pairs;
+pub fn multiply(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin) {
     let mut tiles = Tiles::new();
-    for upper in (0..lhs.rows).step_by(ROWS) {
-        let lower = lhs.rows.min(upper + ROWS);
-        // An empty sum is written too: one pass with depth 0.
-        for top in (0..pairs.max(1)).step_by(DEPTH) {
-            let depth = DEPTH.min(pairs - top);
-            for (panel_first, lines, panel) in rhs.panels() {
-                for first in (panel_first..rhs.cols.min(panel_first + PANEL)).step_by(2 * TILE) {
-                    for row in (upper..lower).step_by(2 * TILE) {
-                        let shape = Shape::new(lower - row, rhs.cols.min(panel_first + PANEL) - first);
-                        let b = panel[top * lines + (first - panel_first) / LANES..].as_ptr();
-                        let a = lhs.pairs[row * pairs + top * TILE..].as_ptr();
-                        let out: *mut u8 = out[row * stride + first..].as_mut_ptr().cast();
-                        let next = 4 * TILE;
-                        let start = match begin {
-                            Begin::Zero if top == 0 => None,
-                            Begin::Row(values) if top == 0 => {
-                                Some(Start { from: values[first..].as_ptr().cast(), row: 0, next })
-                            }
-                            _ => Some(Start { from: out, row: 4 * stride, next }),
-                        };
-                        let block = Block {
-                            shape,
-                            turns: 1,
-                            depth,
-                            a: a.cast(),
-                            a_row: 4 * TILE,
-                            a_next: 4 * TILE * pairs,
-                            a_step: 4 * TILE * TILE,
-                            a_turn: 0,
-                            b: b.cast(),
-                            b_row: 4 * LANES * lines,
-                            b_next: 4 * LANES,
-                            b_turn: 0,
-                            out,
-                            out_row: 4 * stride,
-                            out_next: next,
-                            start,
-                        };
-                        // SAFETY: no other tiles are in use; `row` and its rows, `first` and its columns,
-                        // `top` and its pairs lie inside their matrices, whose extents `View::multiply` compared, as it did that of a row
-                        // to begin with; both operands hold all pairs of their extents, in whole tiles, by construction.
-                        unsafe { tiles.run(block) }
-                    }
-                }
+    let group = (GROUP / (4 * rhs.pairs.max(1))).max(1).next_multiple_of(2 * TILE);
+    for left in (0..rhs.cols).step_by(group) {
+        for row in (0..lhs.rows).step_by(2 * TILE) {
+            for first in (left..rhs.cols.min(left + group)).step_by(2 * TILE) {
+                let block = block(rhs, lhs, out, stride, begin, row, first);
+                // SAFETY: no other tiles are in use; rows and columns lie inside their matrices, by the word of `block`.
+                unsafe { tiles.run(block) }
             }
         }
+    }
+}
+
+/// The two by two tiles of results from row `row` and column `first` on. They lie inside the matrices, whose extents
+/// `View::multiply` compared, as it did that of a row to begin with; both operands hold all pairs of their extents, in whole tiles,
+/// by construction.
+fn block(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin, row: usize, first: usize) -> Block {
+    let pairs = rhs.pairs;
+    let out: *mut u8 = out[row * stride + first..].as_mut_ptr().cast();
+    let next = 4 * TILE;
+    let start = match begin {
+        Begin::Zero => None,
+        Begin::Row(values) => Some(Start { from: values[first..].as_ptr().cast(), row: 0, next }),
+        Begin::Add => Some(Start { from: out, row: 4 * stride, next }),
+    };
+    Block {
+        shape: Shape::new((lhs.rows - row).min(2 * TILE), (rhs.cols - first).min(2 * TILE)),
+        turns: 1,
+        depth: pairs,
+        a: lhs.pairs[row * pairs..].as_ptr().cast(),
+        a_row: 4 * TILE,
+        a_next: 4 * TILE * pairs,
+        a_step: 4 * TILE * TILE,
+        a_turn: 0,
+        b: rhs.lines[first / TILE * pairs..].as_ptr().cast(),
+        b_row: 4 * TILE,
+        b_next: 4 * TILE * pairs,
+        b_turn: 0,
+        out,
+        out_row: 4 * stride,
+        out_next: next,
+        start,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use super::{LANES, Left, Pair, View};
+use super::{LANES, LeftRows, Pair, View};
 use crate::kernels::processor;
 use crate::kernels::tile::{mask, tiles};
 
@@ -37,7 +37,7 @@ struct Tile {
     mask: u16,
 }
 
-pub fn multiply(rhs: View, lhs: &Left, out: &mut [f32], stride: usize, add: bool) {
+pub fn multiply(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, add: bool) {
     let pairs = rhs.rows.div_ceil(2);
     let out = out.as_mut_ptr();
     // An empty sum is written too: one pass with depth 0.

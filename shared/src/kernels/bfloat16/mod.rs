@@ -13,7 +13,7 @@ use super::matmul::Matrix;
 const LANES: usize = 16;
 /// Pairs of a tile's row.
 const TILE: usize = 16;
-/// Columns of a panel: with six rows, as many results as registers hold.
+/// Columns of a panel without tiles: with six rows, as many results as registers hold.
 const PANEL: usize = 4 * LANES;
 
 /// Whether [`Right::multiply`] may be used here.
@@ -35,6 +35,16 @@ pub fn tiled() -> bool {
 /// Pairs of an inner axis of `k`, padded with zeros to whole tiles where those are used.
 fn pairs(k: usize) -> usize {
     if tiled() { k.div_ceil(2).next_multiple_of(TILE) } else { k.div_ceil(2) }
+}
+
+/// Columns of a panel. With tiles they are a tile's, so that a tile's rows follow each other.
+fn panel() -> usize {
+    if tiled() { TILE } else { PANEL }
+}
+
+/// `rows` of a left operand, or as many more as fill a tile.
+pub fn whole(rows: usize) -> usize {
+    rows.next_multiple_of(if tiled() { TILE } else { 1 })
 }
 
 /// What operands become in bfloat16.
@@ -83,7 +93,7 @@ type Pair = u32;
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 struct Line([Pair; LANES]);
 
-/// A right operand [k, n] in panels of up to 64 columns. A panel holds a row of pairs for every two rows of the operand, padded
+/// A right operand [k, n] in panels of 64 columns, with tiles 16. A panel holds a row of pairs for every two rows of the operand, padded
 /// with zeros to whole lines.
 #[derive(Clone, Debug, Default)]
 pub struct Right {
@@ -101,6 +111,8 @@ pub struct Left {
     pairs: Vec<Pair>,
     rows: usize,
     cols: usize,
+    /// Pairs along a row.
+    depth: usize,
     row: usize,
     col: usize,
 }
@@ -129,8 +141,8 @@ impl Right {
         (self.rows, self.cols) = matrix.shape();
         self.pairs = parts.count() * pairs(self.rows);
         self.lines.clear();
-        for first in (0..self.cols).step_by(PANEL) {
-            let count = PANEL.min(self.cols - first);
+        for first in (0..self.cols).step_by(panel()) {
+            let count = panel().min(self.cols - first);
             let start = self.lines.len();
             self.panel(matrix, first, count, false);
             if parts == Parts::Split {
@@ -178,7 +190,7 @@ impl Right {
     }
 
     /// See [`View::multiply`].
-    pub fn multiply(&self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
+    pub fn multiply(&self, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin) {
         let Self { rows, cols, pairs, .. } = *self;
         View { lines: bytemuck::cast_slice(&self.lines), rows, cols, pairs }.multiply(lhs, out, stride, begin);
     }
@@ -213,10 +225,9 @@ impl<'a> View<'a> {
 
     /// `out = begin + lhs * self`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out` is too short, or this
     /// is not [`available`].
-    pub fn multiply(self, lhs: &Left, out: &mut [f32], stride: usize, begin: Begin) {
+    pub fn multiply(self, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin) {
         assert_eq!(lhs.cols, self.rows, "inner axes of a matrix product differ");
-        let rows = if tiled() { lhs.rows.next_multiple_of(TILE) } else { lhs.rows };
-        assert_eq!(lhs.pairs.len(), rows * self.pairs, "one operand is split and the other is not");
+        assert_eq!(lhs.depth, self.pairs, "one operand is split and the other is not");
         let fits = lhs.rows == 0 || (lhs.rows - 1) * stride + self.cols <= out.len();
         assert!(self.cols <= stride && fits, "result does not fit its slice");
         if let Begin::Row(values) = begin {
@@ -238,8 +249,8 @@ impl<'a> View<'a> {
 
     /// First column, lines of a row and all lines of each panel.
     fn panels(self) -> impl Iterator<Item = (usize, usize, &'a [[Pair; LANES]])> {
-        (0..self.cols).step_by(PANEL).map(move |first| {
-            let lines = (self.cols - first).min(PANEL).div_ceil(LANES);
+        (0..self.cols).step_by(panel()).map(move |first| {
+            let lines = (self.cols - first).min(panel()).div_ceil(LANES);
             let start = first / LANES * self.pairs;
             (first, lines, &self.lines[start..start + lines * self.pairs])
         })
@@ -249,41 +260,104 @@ impl<'a> View<'a> {
 impl Left {
     /// Take the values of `matrix`. Panics if they are to be split and there are no tiles.
     pub fn set(&mut self, matrix: Matrix, parts: Parts) {
-        assert!(parts == Parts::Rounded || tiled(), "split products need a processor with tiles");
-        (self.rows, self.cols) = matrix.shape();
+        let (rows, cols) = matrix.shape();
         let (values, row_stride, col_stride) = matrix.parts();
-        let part = pairs(self.cols);
-        let pairs = parts.count() * part;
-        self.pairs.clear();
-        self.pairs.resize(self.rows.next_multiple_of(if tiled() { TILE } else { 1 }) * pairs, 0);
-        (self.row, self.col) = (pairs, 1);
-        if self.pairs.is_empty() {
-            return;
-        }
         // A transposed matrix: what is a row here is a column of the memory, and pairs are made of two of its rows.
         assert!(col_stride == 1 || row_stride == 1, "an operand has rows or columns that lie next to each other");
-        match (tiled(), col_stride) {
-            (true, _) => self.set_tiles(matrix, part, parts),
-            (false, 1) => {
-                for (row, out) in self.pairs.chunks_exact_mut(pairs).enumerate() {
-                    neighbours(&values[row * row_stride..][..self.cols], out, false);
-                }
-            }
-            (false, _) => {
-                (self.row, self.col) = (1, self.rows);
-                let zeros = vec![0.0; self.rows];
-                let column = |j: usize| if j < self.cols { &values[j * col_stride..][..self.rows] } else { &zeros };
-                for (j, out) in self.pairs.chunks_exact_mut(self.rows).enumerate() {
-                    interleave(column(2 * j), column(2 * j + 1), out);
-                }
-            }
+        self.resize(rows, cols, parts);
+        if tiled() || col_stride == 1 {
+            self.blocks(rows).for_each(|mut block| block.set(matrix));
+            return;
+        }
+        (self.row, self.col) = (1, rows);
+        let zeros = vec![0.0; rows];
+        let column = |j: usize| if j < cols { &values[j * col_stride..][..rows] } else { &zeros };
+        for (j, out) in self.pairs.chunks_exact_mut(rows.max(1)).enumerate() {
+            interleave(column(2 * j), column(2 * j + 1), out);
         }
     }
 
-    fn set_tiles(&mut self, matrix: Matrix, part: usize, parts: Parts) {
-        let (rows, cols) = (self.rows, self.cols);
+    /// Make room for [rows, cols], to be set by [`Left::blocks`].
+    pub fn resize(&mut self, rows: usize, cols: usize, parts: Parts) {
+        assert!(parts == Parts::Rounded || tiled(), "split products need a processor with tiles");
+        let depth = parts.count() * pairs(cols);
+        // Only what pads tiles must be zeros, and is if the shape was the same.
+        if (self.rows, self.cols, self.depth) != (rows, cols, depth) {
+            (self.rows, self.cols, self.depth) = (rows, cols, depth);
+            self.pairs.clear();
+            self.pairs.resize(whole(rows) * depth, 0);
+        }
+        (self.row, self.col) = (depth, 1);
+    }
+
+    /// Blocks of so many of its rows, the last one of what is left. Panics if a tile would be cut.
+    pub fn blocks(&mut self, rows: usize) -> impl Iterator<Item = LeftBlock<'_>> {
+        assert!(rows >= self.rows || whole(rows) == rows, "blocks of rows cut tiles");
+        let (all, cols, depth) = (self.rows, self.cols, self.depth);
+        let size = whole(rows) * depth;
+        let block = move |(i, pairs)| LeftBlock { pairs, rows: rows.min(all - i * rows), cols, depth };
+        self.pairs.chunks_mut(size.max(1)).enumerate().map(block)
+    }
+
+    /// All rows.
+    pub fn all(&self) -> LeftRows<'_> {
+        self.rows(0, self.rows)
+    }
+
+    /// So many rows from `first` on, which is a tile's first one where there are tiles.
+    pub fn rows(&self, first: usize, count: usize) -> LeftRows<'_> {
+        let Self { cols, depth, row, col, .. } = *self;
+        assert!(first + count <= self.rows && whole(first) == first, "no such rows, or a cut tile");
+        LeftRows { pairs: &self.pairs[first * row..], rows: count, cols, depth, row, col }
+    }
+}
+
+/// Some rows of a left operand.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftRows<'a> {
+    pairs: &'a [Pair],
+    rows: usize,
+    cols: usize,
+    depth: usize,
+    row: usize,
+    col: usize,
+}
+
+/// Some rows of a left operand, to be set.
+#[derive(Debug)]
+pub struct LeftBlock<'a> {
+    pairs: &'a mut [Pair],
+    rows: usize,
+    cols: usize,
+    depth: usize,
+}
+
+impl LeftBlock<'_> {
+    /// Take the values of `matrix`, which without tiles has rows that lie next to each other.
+    pub fn set(&mut self, matrix: Matrix) {
+        assert_eq!(matrix.shape(), (self.rows, self.cols), "rows of a left operand have other sizes");
         let (values, row_stride, col_stride) = matrix.parts();
-        for (i, out) in self.pairs.chunks_exact_mut(self.row * TILE).enumerate() {
+        if self.depth == 0 {
+            return;
+        }
+        if tiled() {
+            return self.set_tiles(matrix);
+        }
+        assert_eq!(col_stride, 1, "a row of the matrix lies in pieces");
+        for (row, out) in self.pairs.chunks_exact_mut(self.depth).enumerate() {
+            neighbours(&values[row * row_stride..][..self.cols], out, false);
+        }
+    }
+
+    /// Take `values`, row by row.
+    pub fn set_rows(&mut self, values: &[f32]) {
+        self.set(Matrix::new(values, self.rows, self.cols, self.cols));
+    }
+
+    fn set_tiles(&mut self, matrix: Matrix) {
+        let (rows, cols, part) = (self.rows, self.cols, pairs(self.cols));
+        let (values, row_stride, col_stride) = matrix.parts();
+        for (i, out) in self.pairs.chunks_exact_mut(self.depth * TILE).enumerate() {
             let first_row = i * TILE;
             let count = TILE.min(rows - first_row);
             let tiles = |out: &mut [Pair], low: bool| {
@@ -300,7 +374,7 @@ impl Left {
                 }
             };
             tiles(&mut out[..part * TILE], false);
-            if parts == Parts::Split {
+            if self.depth > part {
                 tiles(&mut out[2 * part * TILE..], true);
                 out.copy_within(..part * TILE, part * TILE);
             }
@@ -402,7 +476,7 @@ mod tests {
                 right.set(ws, parts);
                 let row = numbers(n, 4);
                 let begin = if m % 2 == 0 { Begin::adding(add) } else { Begin::Row(&row) };
-                right.multiply(&left, &mut out, n + 3, begin);
+                right.multiply(left.all(), &mut out, n + 3, begin);
                 for (at, found) in out.iter().enumerate() {
                     let (i, j) = (at / (n + 3), at % (n + 3));
                     if j >= n {
