@@ -48,6 +48,10 @@ pub enum RunError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fetch(#[from] crate::vit::FetchError),
+    /// A run that goes on, or does not.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Control(#[from] crate::control::ControlError),
     /// A file that was asked for.
     #[error(transparent)]
     File(#[from] crate::durable::FileError),

@@ -5,6 +5,7 @@ mod batches;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod cli;
+pub mod control;
 pub mod dreamer;
 pub mod durable;
 mod error;

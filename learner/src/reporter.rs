@@ -115,9 +115,17 @@ impl<'a> Reporter<'a> {
             learner_waits: self.shares[0],
             actors_wait: self.shares[1],
             version: counters.version,
+            rss: resident(std::process::id()).map_or(0, |bytes| bytes as u64),
+            replay_ratio: self.replay_ratio(),
             actors,
             warnings: self.run.take_warnings(),
         }
+    }
+
+    fn replay_ratio(&self) -> f64 {
+        let (counters, config) = (self.run.counters(), &self.run.config.agent);
+        let replayed = counters.updates as f64 * (config.batch_size * config.batch_length) as f64;
+        replayed / (counters.env_steps as f64).max(1.0)
     }
 
     /// Environment steps and updates per second.
@@ -151,6 +159,7 @@ impl<'a> Reporter<'a> {
                 Waiting::Snapshot => "snapshot".into(),
             },
             restarts: 0,
+            rss: resident(link.pid).map_or(0, |bytes| bytes as u64),
         };
         if held.version > 0 {
             self.run.record("lag/versions", report.lag_versions as f64);
@@ -184,9 +193,7 @@ impl<'a> Reporter<'a> {
         self.run.record("replay/bytes", stats.bytes as f64);
         self.run.record("replay/disk_bytes", stats.disk_bytes as f64);
         self.record_processes();
-        let config = &self.run.config.agent;
-        let replayed = counters.updates as f64 * (config.batch_size * config.batch_length) as f64;
-        self.run.record("replay/ratio", replayed / (counters.env_steps as f64).max(1.0));
+        self.run.record("replay/ratio", self.replay_ratio());
         self.numbers = self.run.meters.lock().drain(self.written.elapsed().as_secs_f64());
         self.written = Instant::now();
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());

@@ -55,6 +55,7 @@ pub fn phase(phase: Phase) -> &'static str {
         Phase::Starting => "starting",
         Phase::Filling { .. } => "filling",
         Phase::Training => "training",
+        Phase::Paused => "paused",
         Phase::Stopping => "stopping",
     }
 }

@@ -77,6 +77,10 @@ pub struct Report {
     pub actors_wait: f64,
     /// Newest published snapshot.
     pub version: u64,
+    /// Resident memory of the learner, bytes.
+    pub rss: u64,
+    /// Replayed steps trained on per environment step so far.
+    pub replay_ratio: f64,
     /// One row per actor.
     pub actors: Vec<ActorReport>,
     /// New since the last report; each is shown once.
@@ -96,6 +100,8 @@ pub enum Phase {
     },
     /// Trains.
     Training,
+    /// Waits until it is told to go on.
+    Paused,
     /// Saves and stops.
     Stopping,
 }
@@ -142,6 +148,8 @@ pub struct ActorReport {
     pub waits_for: String,
     /// How often it was restarted.
     pub restarts: u32,
+    /// Resident memory, bytes.
+    pub rss: u64,
 }
 
 impl Report {

@@ -1,0 +1,107 @@
+//! The launcher's end of the control socket.
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Answer, ControlError, Hub, LONGEST, Request, SOCKET, address};
+
+/// Connections served at a time; more are closed at once.
+const MOST: usize = 64;
+/// How long a client may take to read a line.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The socket of a run; removed when dropped.
+pub struct Socket {
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listen in a run folder, which belongs to this process: a socket that is there already is a dead launcher's.
+    pub fn open(dir: &Path, hub: Hub) -> Result<Self, ControlError> {
+        let path = dir.join(SOCKET);
+        let failed = |doing| ControlError::socket(doing, &path);
+        let folder = File::open(dir).map_err(failed("opening the folder"))?;
+        let old = fs::remove_file(&path);
+        if let Err(error) = old
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(failed("removing a dead launcher's socket")(error));
+        }
+        let listener = UnixListener::bind(address(&folder)).map_err(failed("listening"))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("keeping others out"))?;
+        thread::Builder::new()
+            .name("control".into())
+            .spawn(move || accept(&listener, &hub))
+            .map_err(failed("listening"))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // The run has ended; a socket that stays is removed by the next launcher.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn accept(listener: &UnixListener, hub: &Hub) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { continue };
+        if open.fetch_add(1, Ordering::Relaxed) >= MOST {
+            open.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let (hub, count) = (hub.clone(), open.clone());
+        let serving = thread::Builder::new().name("control client".into()).spawn(move || {
+            if let Err(error) = serve(stream, &hub) {
+                tracing::debug!("a control client: {error}");
+            }
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
+        if serving.is_err() {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Until the client goes, or says something that is not understood.
+fn serve(stream: UnixStream, hub: &Hub) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.try_clone()?);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let answer = match serde_json::from_slice(&line) {
+            Ok(Request::Watch) => return watch(&stream, hub),
+            Ok(request) => hub.ask(request),
+            Err(error) => {
+                say(&stream, &Answer::Refused(format!("not understood: {error}")))?;
+                return Ok(());
+            }
+        };
+        say(&stream, &answer)?;
+    }
+}
+
+fn watch(stream: &UnixStream, hub: &Hub) -> std::io::Result<()> {
+    hub.watch().iter().try_for_each(|word| say(stream, &*word))
+}
+
+fn say(mut stream: &UnixStream, word: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
