@@ -33,8 +33,16 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     match name {
         "cpu" => Ok(Device::Cpu),
         "cuda" if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt),
-        "cuda" => Device::new_cuda(0).map_err(|error| DeviceError::NoGpu { reason: error.to_string() }),
+        "cuda" => Device::new_cuda(0).map_err(|error| DeviceError::NoGpu { reason: reason(&error) }),
         _ => Err(DeviceError::Unknown { name: name.into() }),
+    }
+}
+
+/// What went wrong, without the backtrace that candle prints with it under `RUST_BACKTRACE`.
+fn reason(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => reason(inner),
+        error => error.to_string(),
     }
 }
 
@@ -46,8 +54,13 @@ mod tests {
     fn names_have_devices_or_errors_that_say_what_to_do() {
         assert!(open("cpu").is_ok());
         assert!(open("gpu").is_err_and(|error| error.to_string().contains("\"gpu\" is not known")));
-        if !cfg!(feature = "cuda") {
-            assert!(open("cuda").is_err_and(|error| error.to_string().contains("--features cuda")));
+        match (open("cuda"), cfg!(feature = "cuda")) {
+            (Ok(device), true) => assert!(device.is_cuda()),
+            (Err(error), true) => {
+                let message = error.to_string();
+                assert!(message.contains("see `nvidia-smi`") && !message.contains('\n'), "{message}");
+            }
+            (opened, false) => assert!(opened.is_err_and(|error| error.to_string().contains("--features cuda"))),
         }
     }
 }
