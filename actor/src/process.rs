@@ -127,6 +127,11 @@ impl Session {
             if let Some(failure) = self.inbox.take_failure() {
                 return Err(failure);
             }
+            if self.inbox.paused() {
+                self.meter.time(Part::Wait, || self.inbox.wait(PATIENCE));
+                self.recorder.report(Waiting::Resume, &mut self.meter)?;
+                continue;
+            }
             if self.inbox.policy.newest().is_some() {
                 self.recorder.begin(&self.inbox, &mut self.meter)?;
                 if self.inbox.stopped() {

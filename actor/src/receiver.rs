@@ -35,6 +35,7 @@ pub struct Inbox {
     /// Updates the learner has made, as far as it told.
     pub clock: AtomicU64,
     stop: AtomicBool,
+    pause: AtomicBool,
     failure: Mutex<Option<ActorError>>,
     changed: Condvar,
 }
@@ -43,6 +44,11 @@ impl Inbox {
     /// Whether the learner said stop.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether the learner said pause and has not said go on.
+    pub fn paused(&self) -> bool {
+        self.pause.load(Ordering::Acquire)
     }
 
     /// What ended the receiver, once.
@@ -140,6 +146,7 @@ impl Receiver {
             }
             ToActor::Credits { count } => self.inbox.credits.add(count),
             ToActor::Clock { update } => drop(self.inbox.clock.fetch_max(update, Ordering::Release)),
+            ToActor::Pause { on } => self.inbox.pause.store(on, Ordering::Release),
             ToActor::Stop => self.inbox.stop.store(true, Ordering::Release),
             ToActor::Refused { reason } => return Err(ActorError::Refused { reason }),
             ToActor::Welcome(_) => return Err(ActorError::Order { wanted: "snapshots, credits or stop" }),

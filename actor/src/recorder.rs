@@ -127,6 +127,7 @@ impl Recorder {
                 Pause::Ready => return Ok(()),
                 Pause::Closed => return Err(inbox.take_failure().unwrap_or_else(gone)),
                 Pause::Later if self.lockstep && inbox.stopped() => return Ok(()),
+                Pause::Later if inbox.paused() => self.report(Waiting::Resume, meter)?,
                 Pause::Later => self.report(Waiting::Credits, meter)?,
             }
             limit = PATIENCE;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod child;
+mod control;
 mod eval;
 mod export;
 mod import;
@@ -13,6 +14,7 @@ mod vit;
 use clap::{Parser, Subcommand};
 
 use crate::RunError;
+use crate::control::Request;
 
 /// Lucid: DreamerV3 agents that see through a frozen Vision Transformer, one learner, many actors.
 #[derive(Debug, Parser)]
@@ -26,6 +28,18 @@ struct Cli {
 enum Command {
     /// Start a run, or go on with one.
     Train(train::Args),
+    /// Have another number of actors in a run that goes on.
+    Scale(control::ScaleArgs),
+    /// Let a run rest: no update, no step, until `resume`.
+    Pause(control::Args),
+    /// Go on with a run that rests.
+    Resume(control::Args),
+    /// Have a run write a checkpoint now.
+    Checkpoint(control::Args),
+    /// Have a run save and end.
+    Stop(control::Args),
+    /// Change an option of a run that goes on.
+    Set(control::SetArgs),
     /// Run episodes with a run's newest checkpoint.
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
@@ -52,6 +66,12 @@ enum Command {
 pub fn main() -> Result<(), RunError> {
     match Cli::parse().command {
         Command::Train(args) => train::run(args),
+        Command::Scale(args) => control::scale(&args),
+        Command::Pause(args) => control::ask(&args, Request::Pause),
+        Command::Resume(args) => control::ask(&args, Request::Resume),
+        Command::Checkpoint(args) => control::ask(&args, Request::Checkpoint),
+        Command::Stop(args) => control::ask(&args, Request::Stop),
+        Command::Set(args) => control::set(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
         Command::Import(args) => import::run(args),

@@ -1,6 +1,5 @@
 //! The train ratio: whichever side is ahead waits, actors through their credits and the learner before an update.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -76,6 +75,31 @@ impl Limits {
         let tolerance = (4.0 * update as f64).max(ratio * chunk as f64);
         Self { ratio, update, chunk, min_items: batch * length, tolerance }
     }
+
+    /// The tolerance at another ratio: a chunk still fits.
+    fn tolerance_at(&self, ratio: f64) -> f64 {
+        if ratio > self.ratio { self.tolerance.max(ratio * self.chunk as f64) } else { self.tolerance }
+    }
+
+    /// Whether one side could wait for the other for ever.
+    fn check(&self) -> Result<(), LimiterError> {
+        let Limits { ratio, tolerance, .. } = *self;
+        let (update, chunk) = (self.update as f64, self.chunk as f64);
+        let positive = [
+            ("run.train_ratio", ratio),
+            ("steps per update", update),
+            ("actor.chunk", chunk),
+            ("tolerance", tolerance),
+        ];
+        if let Some((name, value)) = positive.into_iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
+            return Err(LimiterError::NotPositive { name, value });
+        }
+        let needed = (update + ratio * chunk) / 2.0;
+        if tolerance < needed {
+            return Err(LimiterError::Tolerance { tolerance, update, chunk, ratio, needed });
+        }
+        Ok(())
+    }
 }
 
 /// What a checkpoint keeps, so that a resumed run neither skips updates nor makes up for time it was not there.
@@ -116,6 +140,9 @@ pub struct Limiter {
 
 struct Inner {
     state: LimiterState,
+    /// Replayed per environment step, now.
+    ratio: f64,
+    paused: bool,
     learner: Meter,
     actors: Meter,
     since: Instant,
@@ -131,25 +158,19 @@ struct Meter {
 impl Limiter {
     /// `capacity`: items that replay can hold; `state`: from a checkpoint, or the default.
     pub fn new(limits: Limits, capacity: usize, state: LimiterState) -> Result<Self, LimiterError> {
-        let Limits { ratio, tolerance, .. } = limits;
-        let (update, chunk) = (limits.update as f64, limits.chunk as f64);
-        let positive = [
-            ("run.train_ratio", ratio),
-            ("steps per update", update),
-            ("actor.chunk", chunk),
-            ("tolerance", tolerance),
-        ];
-        if let Some((name, value)) = positive.into_iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
-            return Err(LimiterError::NotPositive { name, value });
-        }
-        let needed = (update + ratio * chunk) / 2.0;
-        if tolerance < needed {
-            return Err(LimiterError::Tolerance { tolerance, update, chunk, ratio, needed });
-        }
+        let ratio = limits.ratio;
+        limits.check()?;
         if limits.min_items > capacity {
             return Err(LimiterError::Capacity { min_items: limits.min_items, capacity });
         }
-        let inner = Inner { state, learner: Meter::default(), actors: Meter::default(), since: Instant::now() };
+        let inner = Inner {
+            state,
+            ratio,
+            paused: false,
+            learner: Meter::default(),
+            actors: Meter::default(),
+            since: Instant::now(),
+        };
         Ok(Self { limits, inner: Mutex::new(inner), changed: Condvar::new() })
     }
 
@@ -157,7 +178,7 @@ impl Limiter {
     pub fn inserted(&self, steps: usize, items: usize) {
         let mut inner = self.inner.lock();
         if inner.state.open {
-            inner.state.due += self.limits.ratio * steps as f64;
+            inner.state.due += inner.ratio * steps as f64;
         }
         inner.state.open |= items >= self.limits.min_items;
         self.update_meters(inner);
@@ -165,20 +186,20 @@ impl Limiter {
 
     /// Whether an actor may have a credit for one more chunk.
     pub fn may_insert(&self) -> bool {
-        self.insert_allowed(&self.inner.lock().state)
+        self.insert_allowed(&self.inner.lock())
     }
 
     /// Wait until [`Limiter::may_insert`], at most `timeout`; returns whether it is so.
     pub fn wait_to_insert(&self, timeout: Duration) -> bool {
         let mut inner = self.inner.lock();
-        self.changed.wait_while_for(&mut inner, |inner| !self.insert_allowed(&inner.state), timeout);
-        self.insert_allowed(&inner.state)
+        self.changed.wait_while_for(&mut inner, |inner| !self.insert_allowed(inner), timeout);
+        self.insert_allowed(&inner)
     }
 
     /// Take one update if it is due.
     pub fn try_train(&self) -> bool {
         let mut inner = self.inner.lock();
-        let allowed = self.train_allowed(&inner.state);
+        let allowed = self.train_allowed(&inner);
         if allowed {
             inner.state.due -= self.limits.update as f64;
             self.update_meters(inner);
@@ -186,19 +207,40 @@ impl Limiter {
         allowed
     }
 
-    /// Wait until an update is due and take it; false if `stop` was raised first.
-    pub fn wait_to_train(&self, stop: &AtomicBool) -> bool {
+    /// Wait until an update is due and take it; false if `called` away first.
+    pub fn wait_to_train(&self, called: impl Fn() -> bool) -> bool {
         self.inner.lock().learner.set(true);
         let mut taken = false;
-        while !stop.load(Ordering::Relaxed) && !taken {
+        while !called() && !taken {
             taken = self.try_train();
             if !taken {
                 let mut inner = self.inner.lock();
-                self.changed.wait_while_for(&mut inner, |inner| !self.train_allowed(&inner.state), STOP_CHECK);
+                self.changed.wait_while_for(&mut inner, |inner| !self.train_allowed(inner), STOP_CHECK);
             }
         }
         self.inner.lock().learner.set(false);
         taken
+    }
+
+    /// Hold both sides, or let them go.
+    pub fn pause(&self, on: bool) {
+        let mut inner = self.inner.lock();
+        inner.paused = on;
+        self.update_meters(inner);
+    }
+
+    /// Whether both sides are held.
+    pub fn is_paused(&self) -> bool {
+        self.inner.lock().paused
+    }
+
+    /// Another train ratio, for steps that arrive from now on.
+    pub fn set_ratio(&self, ratio: f64) -> Result<(), LimiterError> {
+        Limits { ratio, tolerance: self.limits.tolerance_at(ratio), ..self.limits }.check()?;
+        let mut inner = self.inner.lock();
+        inner.ratio = ratio;
+        self.update_meters(inner);
+        Ok(())
     }
 
     /// What a checkpoint keeps.
@@ -208,8 +250,8 @@ impl Limiter {
 
     /// Who is held at this moment.
     pub fn waits(&self) -> Waits {
-        let state = self.inner.lock().state;
-        match (self.insert_allowed(&state), self.train_allowed(&state)) {
+        let inner = self.inner.lock();
+        match (self.insert_allowed(&inner), self.train_allowed(&inner)) {
             (false, _) => Waits::Actors,
             (true, false) => Waits::Learner,
             (true, true) => Waits::Nobody,
@@ -225,16 +267,18 @@ impl Limiter {
         Shares { learner_waits: share(inner.learner.take()), actors_wait: share(inner.actors.take()) }
     }
 
-    fn insert_allowed(&self, state: &LimiterState) -> bool {
-        !state.open || state.due + self.limits.ratio * self.limits.chunk as f64 <= self.limits.tolerance + SLACK
+    fn insert_allowed(&self, inner: &Inner) -> bool {
+        let due = inner.state.due + inner.ratio * self.limits.chunk as f64;
+        !inner.paused && (!inner.state.open || due <= self.limits.tolerance_at(inner.ratio) + SLACK)
     }
 
-    fn train_allowed(&self, state: &LimiterState) -> bool {
-        state.open && state.due - self.limits.update as f64 >= -self.limits.tolerance - SLACK
+    fn train_allowed(&self, inner: &Inner) -> bool {
+        let due = inner.state.due - self.limits.update as f64;
+        !inner.paused && inner.state.open && due >= -self.limits.tolerance_at(inner.ratio) - SLACK
     }
 
     fn update_meters(&self, mut inner: parking_lot::MutexGuard<'_, Inner>) {
-        let held = !self.insert_allowed(&inner.state);
+        let held = !self.insert_allowed(&inner);
         inner.actors.set(held);
         drop(inner);
         self.changed.notify_all();
@@ -264,6 +308,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -327,8 +372,9 @@ mod tests {
         let limiter = open(Limits::new(64.0, 8, 33, 32, 16));
         while limiter.try_train() {}
         let stop = AtomicBool::new(false);
+        let stopped = || stop.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
-            let learner = scope.spawn(|| (limiter.wait_to_train(&stop), limiter.wait_to_train(&stop)));
+            let learner = scope.spawn(|| (limiter.wait_to_train(stopped), limiter.wait_to_train(stopped)));
             limiter.inserted(4, 0);
             while limiter.state().due > -900.0 {
                 std::thread::yield_now();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,11 @@ impl Links {
         self.all().iter().for_each(|link| link.offer(snapshot.clone()));
     }
 
+    /// The one of this index.
+    pub fn get(&self, actor: u32) -> Option<Arc<Link>> {
+        self.map.lock().get(&actor).cloned()
+    }
+
     fn join(&self, link: Arc<Link>) {
         if let Some(old) = self.map.lock().insert(link.actor, link) {
             old.cut();
@@ -58,6 +64,8 @@ struct Slot {
     /// Credits given and not used: more chunks than this are a breach.
     allowed: u32,
     clock: Option<u64>,
+    pause: Option<bool>,
+    dismissed: bool,
     stop: bool,
     cut: bool,
 }
@@ -102,6 +110,8 @@ pub struct Link {
     slot: Mutex<Slot>,
     changed: Condvar,
     held: Mutex<Held>,
+    /// Steps that have arrived.
+    arrived: AtomicU64,
 }
 
 impl Link {
@@ -124,6 +134,9 @@ impl Link {
         run.links.join(link.clone());
         if let Some(snapshot) = run.snapshots.newest() {
             link.offer(snapshot);
+        }
+        if run.limiter.is_paused() {
+            link.pause(true);
         }
         if run.is_stopping() {
             link.stop();
@@ -156,6 +169,7 @@ impl Link {
             slot: Mutex::default(),
             changed: Condvar::new(),
             held: Mutex::new(held),
+            arrived: AtomicU64::new(0),
         }
     }
 
@@ -184,6 +198,23 @@ impl Link {
     /// Tell how many updates were made.
     pub fn clock(&self, update: u64) {
         self.with_slot(|slot| slot.clock = Some(update));
+    }
+
+    /// Tell it to take no step, or to go on.
+    pub fn pause(&self, on: bool) {
+        self.with_slot(|slot| slot.pause = Some(on));
+    }
+
+    /// Tell it to send what it has and end, while the run goes on: nobody lets it wait for the credits it needs for that, of which
+    /// there is one for each of its environments.
+    pub fn dismiss(&self, envs: u32) {
+        self.with_slot(|slot| {
+            if !std::mem::replace(&mut slot.dismissed, true) {
+                slot.credits += envs;
+                slot.allowed += envs;
+                slot.stop = true;
+            }
+        });
     }
 
     /// Tell it to send what it has and end.
@@ -232,6 +263,9 @@ impl Link {
             if count > 0 {
                 return Some(Box::new(move |sender| sender.send(&ToActor::Credits { count })));
             }
+            if let Some(on) = slot.pause.take() {
+                return Some(Box::new(move |sender| sender.send(&ToActor::Pause { on })));
+            }
             if let Some(update) = slot.clock.take() {
                 return Some(Box::new(move |sender| sender.send(&ToActor::Clock { update })));
             }
@@ -276,6 +310,7 @@ impl Link {
                 if (chunk.stream.actor, chunk.stream.generation) != (self.actor, self.generation) {
                     return Err(format!("it sent experience of {:?}, which is not its own", chunk.stream));
                 }
+                self.arrived.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 arrivals.send((self.clone(), chunk)).map_err(|_| "nobody takes experience any more".to_string())?;
             }
             ToLearner::SnapshotTaken { version, digest } => self.taken(run, version, digest)?,
@@ -289,6 +324,10 @@ impl Link {
             }
             ToLearner::Goodbye { reason } => {
                 tracing::info!("actor {} says goodbye: {reason}", self.actor);
+                let (made, arrived) = (self.held.lock().steps, self.arrived.load(Ordering::Relaxed));
+                if made != arrived {
+                    run.warn(format!("actor {} made {made} steps, but {arrived} arrived", self.actor));
+                }
                 return Ok(false);
             }
             ToLearner::Hello(_) => return Err("it introduced itself twice".into()),

@@ -44,6 +44,7 @@ impl Trainer<'_> {
     /// Train in lockstep with the one actor until the run is to end.
     pub fn train_in_lockstep(&mut self) -> Result<(), RunError> {
         loop {
+            self.attend()?;
             while !self.run.is_stopping() && self.run.limiter.try_train() {
                 if !self.step()? {
                     return Ok(());

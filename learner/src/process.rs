@@ -119,7 +119,7 @@ fn serve(
         let mut trainer = Trainer {
             run: run_ref,
             publisher: Publisher::new(run.counters().version, publish),
-            saver: Saver::new(run_ref, save),
+            saver: Saver::new(save),
             agent,
             batches: batches_ref,
             bad: 0,

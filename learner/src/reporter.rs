@@ -73,7 +73,7 @@ impl<'a> Reporter<'a> {
         let report = self.report();
         // The launcher may have gone; this process then learns it in other ways.
         let _ = self.notices.send(&Notice::Report(Box::new(report)));
-        let log = &self.run.config.log;
+        let log = &self.run.options().log;
         if log.updates == 0 && self.written.elapsed().as_secs_f64() >= log.every {
             self.write()?;
         }
@@ -83,11 +83,13 @@ impl<'a> Reporter<'a> {
     fn report(&mut self) -> Report {
         let (counters, stats) = (self.run.counters(), self.run.replay.stats());
         let [steps_per_s, updates_per_s] = self.rates(counters.env_steps, counters.updates);
-        let config = &self.run.config;
+        let config = self.run.options();
         let need = (config.agent.batch_size * config.agent.sample_length()) as u64;
         let actors: Vec<ActorReport> = self.run.links.all().iter().map(|link| self.actor(link)).collect();
+        let returns = self.run.totals.lock().returns.iter().copied().collect();
         let phase = match () {
             () if self.run.is_stopping() => Phase::Stopping,
+            () if self.run.limiter.is_paused() => Phase::Paused,
             () if actors.is_empty() && counters.env_steps == 0 => Phase::Starting,
             () if !self.run.limiter.state().open => Phase::Filling { need },
             () => Phase::Training,
@@ -102,7 +104,7 @@ impl<'a> Reporter<'a> {
             updates: counters.updates,
             updates_per_s,
             episodes: counters.episodes,
-            returns: self.run.totals.lock().returns.iter().copied().collect(),
+            returns,
             losses: losses(&self.numbers),
             replay: ReplayReport {
                 steps: stats.steps as u64,
@@ -157,6 +159,7 @@ impl<'a> Reporter<'a> {
                 Waiting::Nothing => String::new(),
                 Waiting::Credits => "credits".into(),
                 Waiting::Snapshot => "snapshot".into(),
+                Waiting::Resume => "resume".into(),
             },
             restarts: 0,
             rss: resident(link.pid).map_or(0, |bytes| bytes as u64),

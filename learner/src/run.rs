@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,9 @@ use shared::snapshot::{PolicySnapshot, Store};
 use shared::wire::{Episode, Welcome};
 
 use crate::checkpoint::Counters;
+use crate::desk::Desk;
 use crate::frozen::Trunk;
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, LimiterError};
 use crate::links::Links;
 use crate::lockstep::Round;
 use crate::replay::Replay;
@@ -26,7 +28,7 @@ const RETURNS: usize = 20;
 
 /// One run, as its learner sees it.
 pub struct Run {
-    /// Options.
+    /// Options that it began with; see [`Run::options`] for those that may change.
     pub config: Config,
     /// Run folder.
     pub dir: PathBuf,
@@ -40,6 +42,8 @@ pub struct Run {
     pub replay: Replay,
     /// Who may go on.
     pub limiter: Limiter,
+    /// What the train thread is asked to do.
+    pub desk: Desk,
     /// Actors that have joined.
     pub links: Links,
     /// The newest published policy.
@@ -59,6 +63,7 @@ pub struct Run {
     pub border: Mutex<()>,
     /// When this process started.
     pub started: Instant,
+    options: Mutex<Arc<Config>>,
     warnings: Mutex<Vec<String>>,
     stop: AtomicBool,
     reason: Mutex<Option<String>>,
@@ -99,6 +104,8 @@ impl Run {
         let Parts { config, dir, token, welcome, trunk, replay, limiter, counters } = parts;
         let (ask, records) = bounded(1);
         Self {
+            options: Mutex::new(Arc::new(config.clone())),
+            desk: Desk::default(),
             config,
             dir,
             token,
@@ -129,6 +136,18 @@ impl Run {
         if self.ask.send(answer).is_ok() {
             while answered.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && !self.is_stopping() {}
         }
+    }
+
+    /// Options as they are now.
+    pub fn options(&self) -> Arc<Config> {
+        self.options.lock().clone()
+    }
+
+    /// Go on with other options, which differ only in those that may change.
+    pub fn set_options(&self, options: Config) -> Result<(), LimiterError> {
+        self.limiter.set_ratio(options.run.train_ratio)?;
+        *self.options.lock() = Arc::new(options);
+        Ok(())
     }
 
     /// Updates so far.
@@ -182,11 +201,6 @@ impl Run {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Raised when the run is to end.
-    pub fn stopping(&self) -> &AtomicBool {
-        &self.stop
-    }
-
     /// Whether the run is to end.
     pub fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
@@ -199,7 +213,8 @@ impl Run {
 
     /// Stop once `run.steps` or `run.minutes` is reached.
     pub fn check_target(&self) {
-        let (steps, minutes) = (self.config.run.steps, self.config.run.minutes);
+        let run = self.options().run.clone();
+        let (steps, minutes) = (run.steps, run.minutes);
         if steps > 0 && self.totals.lock().counters.env_steps >= steps {
             self.stop(format!("reached run.steps = {steps}"));
         }

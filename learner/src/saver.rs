@@ -1,7 +1,7 @@
 //! Checkpoints: the cut is taken by the train thread between two updates, the files are written by a thread of its own.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
 use shared::vit::PREFIX;
@@ -10,6 +10,7 @@ use crate::RunError;
 use crate::agent::Agent;
 use crate::batches::Batches;
 use crate::checkpoint::{Checkpoints, Cut, Frozen};
+use crate::desk::Reply;
 use crate::proof::{check_agent, check_trunk};
 use crate::replay::{Manifest, PendingSave};
 use crate::run::Run;
@@ -17,36 +18,43 @@ use crate::run::Run;
 /// A cut whose replay files are not written yet.
 pub struct Pending<'a> {
     replay: PendingSave<'a>,
+    /// Who asked for it.
+    reply: Option<Reply>,
     finish: Box<dyn FnOnce(Manifest) -> Cut + Send>,
 }
 
 /// The train thread's end.
 pub struct Saver<'a> {
     queue: Sender<Pending<'a>>,
-    every: Duration,
     last: Instant,
 }
 
 impl<'a> Saver<'a> {
     /// The first is due after the configured time.
-    pub fn new(run: &Run, queue: Sender<Pending<'a>>) -> Self {
-        let every = Duration::try_from_secs_f64(run.config.checkpoint.every).unwrap_or(Duration::MAX);
-        Self { queue, every, last: Instant::now() }
+    pub fn new(queue: Sender<Pending<'a>>) -> Self {
+        Self { queue, last: Instant::now() }
     }
 
     /// Save if it is time and the last one has been written.
     pub fn save_if_due(&mut self, run: &'a Run, agent: &Agent, batches: &Batches) -> Result<(), RunError> {
-        if self.last.elapsed() >= self.every && self.queue.is_empty() {
-            self.save(run, agent, batches)?;
+        let every = run.options().checkpoint.every;
+        if self.last.elapsed().as_secs_f64() >= every && self.queue.is_empty() {
+            self.save(run, agent, batches, None)?;
         }
         Ok(())
     }
 
-    /// Take a cut and hand it over.
-    pub fn save(&mut self, run: &'a Run, agent: &Agent, batches: &Batches) -> Result<(), RunError> {
+    /// Take a cut and hand it over; who asked for it is told when it is written.
+    pub fn save(
+        &mut self,
+        run: &'a Run,
+        agent: &Agent,
+        batches: &Batches,
+        reply: Option<Reply>,
+    ) -> Result<(), RunError> {
         self.last = Instant::now();
         // A closed queue means that the writer has failed; it has told why.
-        let _ = self.queue.send(take_cut(run, agent, batches)?);
+        let _ = self.queue.send(Pending { reply, ..take_cut(run, agent, batches)? });
         Ok(())
     }
 }
@@ -60,11 +68,11 @@ fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pendin
     let (config, layout) = (fingerprint(&run.config)?, format!("{:016x}", run.welcome.layout));
     let state = agent.save()?;
     let border = run.border.lock();
-    let (pending, replay) = batches.cut(&run.replay);
+    let (pending, pending_files) = batches.cut(&run.replay);
     let (counters, limiter) = (run.counters(), run.limiter.state());
     drop(border);
     let finish = move |replay| Cut { agent: state, counters, limiter, replay, pending, frozen, config, layout };
-    Ok(Pending { replay, finish: Box::new(finish) })
+    Ok(Pending { replay: pending_files, reply: None, finish: Box::new(finish) })
 }
 
 /// Frozen subtrees of an agent; the ViT is beside it.
@@ -82,9 +90,16 @@ pub fn fingerprint(config: &shared::config::Config) -> Result<String, RunError> 
 /// saved.
 pub fn write_all(run: &Run, checkpoints: &Checkpoints, queue: &Receiver<Pending<'_>>) -> Result<(), RunError> {
     let mut result = Ok(());
-    for pending in queue {
-        let start = Instant::now();
-        result = write(run, checkpoints, pending);
+    for mut pending in queue {
+        let (start, reply) = (Instant::now(), pending.reply.take());
+        let written = write(run, checkpoints, pending);
+        if let Some(reply) = reply {
+            match &written {
+                Ok(update) => reply.done(format!("a checkpoint of update {update} is written")),
+                Err(error) => reply.refused(format!("checkpoint not written: {error}")),
+            }
+        }
+        result = written.map(drop);
         match &result {
             Err(RunError::Frozen { .. }) => break,
             Ok(()) => run.record("checkpoint/seconds", start.elapsed().as_secs_f64()),
@@ -94,10 +109,11 @@ pub fn write_all(run: &Run, checkpoints: &Checkpoints, queue: &Receiver<Pending<
     result
 }
 
-fn write(run: &Run, checkpoints: &Checkpoints, pending: Pending<'_>) -> Result<(), RunError> {
+/// The update of the checkpoint that is written.
+fn write(run: &Run, checkpoints: &Checkpoints, pending: Pending<'_>) -> Result<u64, RunError> {
     // Here, where no update waits for it: it may be gigabytes.
     run.trunk.as_ref().map_or(Ok(()), check_trunk)?;
     let cut = (pending.finish)(pending.replay.write()?);
     checkpoints.save(&cut)?;
-    Ok(())
+    Ok(cut.counters.updates)
 }

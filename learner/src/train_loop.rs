@@ -11,6 +11,7 @@ use shared::params::Metadata;
 use crate::RunError;
 use crate::agent::{Agent, AgentError, Batch, Trained};
 use crate::batches::Batches;
+use crate::desk::Task;
 use crate::error::io;
 use crate::publisher::Publisher;
 use crate::replay::Sampled;
@@ -42,9 +43,22 @@ impl<'a> Trainer<'a> {
         if self.run.config.lockstep() {
             return self.train_in_lockstep();
         }
-        while self.run.limiter.wait_to_train(self.run.stopping()) {
-            if !self.step()? {
+        let run = self.run;
+        while !run.is_stopping() {
+            self.attend()?;
+            if run.limiter.wait_to_train(|| run.is_stopping() || run.desk.has_tasks()) && !self.step()? {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Do what was asked for since the last update.
+    pub fn attend(&mut self) -> Result<(), RunError> {
+        for task in self.run.desk.take() {
+            match task {
+                Task::Rest(reply) => reply.done(format!("paused after update {}", self.agent.updates())),
+                Task::Checkpoint(reply) => self.saver.save(self.run, &self.agent, self.batches, Some(reply))?,
             }
         }
         Ok(())
@@ -72,7 +86,7 @@ impl<'a> Trainer<'a> {
 
     /// Take the last checkpoint, once everything else is at rest.
     pub fn finish(mut self) -> Result<(), RunError> {
-        self.saver.save(self.run, &self.agent, self.batches)
+        self.saver.save(self.run, &self.agent, self.batches, None)
     }
 
     fn update(&mut self, sampled: Sampled) -> Result<(), RunError> {

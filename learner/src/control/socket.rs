@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -19,9 +19,13 @@ const MOST: usize = 64;
 /// How long a client may take to read a line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The socket of a run; removed when dropped.
+/// How long the last answers may take to be written when the run ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The socket of a run; removed when dropped, after the last answers are written.
 pub struct Socket {
     path: PathBuf,
+    answering: Arc<AtomicUsize>,
 }
 
 impl Socket {
@@ -38,22 +42,28 @@ impl Socket {
         }
         let listener = UnixListener::bind(address(&folder)).map_err(failed("listening"))?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("keeping others out"))?;
+        let answering = Arc::<AtomicUsize>::default();
+        let count = answering.clone();
         thread::Builder::new()
             .name("control".into())
-            .spawn(move || accept(&listener, &hub))
+            .spawn(move || accept(&listener, &hub, &count))
             .map_err(failed("listening"))?;
-        Ok(Self { path })
+        Ok(Self { path, answering })
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        let deadline = Instant::now() + FAREWELL;
+        while self.answering.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
         // The run has ended; a socket that stays is removed by the next launcher.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-fn accept(listener: &UnixListener, hub: &Hub) {
+fn accept(listener: &UnixListener, hub: &Hub, answering: &Arc<AtomicUsize>) {
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
@@ -61,9 +71,9 @@ fn accept(listener: &UnixListener, hub: &Hub) {
             open.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
-        let (hub, count) = (hub.clone(), open.clone());
+        let (hub, count, answering) = (hub.clone(), open.clone(), answering.clone());
         let serving = thread::Builder::new().name("control client".into()).spawn(move || {
-            if let Err(error) = serve(stream, &hub) {
+            if let Err(error) = serve(stream, &hub, &answering) {
                 tracing::debug!("a control client: {error}");
             }
             count.fetch_sub(1, Ordering::Relaxed);
@@ -75,7 +85,7 @@ fn accept(listener: &UnixListener, hub: &Hub) {
 }
 
 /// Until the client goes, or says something that is not understood.
-fn serve(stream: UnixStream, hub: &Hub) -> std::io::Result<()> {
+fn serve(stream: UnixStream, hub: &Hub, answering: &AtomicUsize) -> std::io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(stream.try_clone()?);
     let mut line = Vec::new();
@@ -84,15 +94,16 @@ fn serve(stream: UnixStream, hub: &Hub) -> std::io::Result<()> {
         if lines.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        let answer = match serde_json::from_slice(&line) {
+        match serde_json::from_slice(&line) {
             Ok(Request::Watch) => return watch(&stream, hub),
-            Ok(request) => hub.ask(request),
-            Err(error) => {
-                say(&stream, &Answer::Refused(format!("not understood: {error}")))?;
-                return Ok(());
+            Ok(request) => {
+                answering.fetch_add(1, Ordering::AcqRel);
+                let said = say(&stream, &hub.ask(request));
+                answering.fetch_sub(1, Ordering::AcqRel);
+                said?;
             }
-        };
-        say(&stream, &answer)?;
+            Err(error) => return say(&stream, &Answer::Refused(format!("not understood: {error}"))),
+        }
     }
 }
 

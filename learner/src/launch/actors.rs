@@ -24,24 +24,99 @@ enum State {
 /// One actor, over all its processes.
 struct Slot {
     state: State,
+    /// Whether there shall be such an actor.
+    wanted: bool,
+    /// Whether the process that runs has joined.
+    joined: bool,
+    /// When it was asked to end, because it is no longer wanted.
+    dismissed: Option<Instant>,
     restarts: Restarts,
 }
+
+impl Slot {
+    fn due() -> Self {
+        let (wanted, joined, dismissed) = (true, false, None);
+        Self { state: State::Due(Instant::now()), wanted, joined, dismissed, restarts: Restarts::default() }
+    }
+}
+
+/// How often one that is not wanted is asked to end: it may not have joined yet.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// All actors of a run.
 pub struct Actors {
     slots: Vec<Slot>,
     max_restarts: usize,
     timeout: f64,
+    /// When actors were last asked to end.
+    asked: Instant,
 }
 
 impl Actors {
     /// All due at once.
     pub fn new(config: &Config) -> Self {
-        let slot = || Slot { state: State::Due(Instant::now()), restarts: Restarts::default() };
         Self {
-            slots: (0..config.actor.count.max(1)).map(|_| slot()).collect(),
+            slots: (0..config.actor.count.max(1)).map(|_| Slot::due()).collect(),
             max_restarts: config.actor.max_restarts,
             timeout: config.sync.join_timeout,
+            asked: Instant::now(),
+        }
+    }
+
+    /// Have so many from now on: more are due at once, those beyond are to be dismissed.
+    pub fn scale(&mut self, count: usize) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            slot.wanted = index < count;
+            match slot.state {
+                State::Ended if slot.wanted => {
+                    *slot = Slot { restarts: std::mem::take(&mut slot.restarts), ..Slot::due() }
+                }
+                State::Due(_) if !slot.wanted => slot.state = State::Ended,
+                _ => {}
+            }
+        }
+        self.slots.resize_with(self.slots.len().max(count), Slot::due);
+    }
+
+    /// How many there shall be.
+    pub fn wanted(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.wanted).count()
+    }
+
+    /// Whether those that shall be there have joined, and no other runs.
+    pub fn settled(&self) -> bool {
+        let settled = |slot: &Slot| match slot.state {
+            State::Running(_) => slot.wanted && slot.joined,
+            State::Ended => !slot.wanted,
+            _ => false,
+        };
+        self.slots.iter().all(settled)
+    }
+
+    /// Actors to be asked now to send what they have and end. One that does not is ended after the join timeout.
+    pub fn to_dismiss(&mut self) -> Vec<u32> {
+        let patience = Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::from_secs(60));
+        let mut asked = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| !slot.wanted) {
+            let State::Running(process) = &mut slot.state else { continue };
+            let (now, first) = (Instant::now(), slot.dismissed.is_none());
+            let since = *slot.dismissed.get_or_insert(now);
+            if now.duration_since(since) > patience {
+                process.kill();
+            } else if first || now.duration_since(self.asked) > AGAIN {
+                asked.push(index as u32);
+            }
+        }
+        if !asked.is_empty() {
+            self.asked = Instant::now();
+        }
+        asked
+    }
+
+    /// An actor came through its door.
+    pub fn joined(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.joined = true;
         }
     }
 
@@ -60,7 +135,10 @@ impl Actors {
     pub fn start(&mut self, dir: &Path, token: &str, index: u32, generation: u32, door: &str) -> Result<(), RunError> {
         let timeout = self.timeout;
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(()) };
-        if matches!(slot.state, State::Invited) {
+        if !slot.wanted {
+            slot.state = State::Ended;
+        } else if matches!(slot.state, State::Invited) {
+            (slot.joined, slot.dismissed) = (false, None);
             let text = |x: &str| x.to_string();
             let mut args = vec![text("actor"), text("--join"), text(door)];
             args.extend([text("--index"), index.to_string(), text("--generation"), generation.to_string()]);
@@ -72,9 +150,11 @@ impl Actors {
 
     /// The learner did not get this actor: end its process if it still runs, so that it is started again.
     pub fn not_joined(&mut self, index: u32) {
-        match self.slots.get_mut(index as usize).map(|slot| &mut slot.state) {
-            Some(State::Running(process)) => process.kill(),
-            Some(state @ State::Invited) => *state = State::Due(Instant::now() + Duration::from_millis(500)),
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        match &mut slot.state {
+            State::Running(process) => process.kill(),
+            State::Invited if slot.wanted => slot.state = State::Due(Instant::now() + Duration::from_millis(500)),
+            State::Invited => slot.state = State::Ended,
             _ => {}
         }
     }
@@ -86,6 +166,15 @@ impl Actors {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let State::Running(process) = &mut slot.state else { continue };
             let Some(status) = process.ended() else { continue };
+            slot.joined = false;
+            if !slot.wanted {
+                if !status.success() {
+                    let (pid, log) = (process.pid(), process.log().display());
+                    news.push(format!("actor {index} (process {pid}), no longer wanted, ended: {status}, see {log}"));
+                }
+                slot.state = State::Ended;
+                continue;
+            }
             if status.success() {
                 // The learner told it to stop, because the run ends (which is about to be told here too) or to be rid of it.
                 slot.state = State::Due(Instant::now() + Duration::from_millis(500));

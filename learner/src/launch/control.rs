@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use shared::metrics::{Report, StartReport};
 
+use crate::control::Answer;
+use crate::desk::Ask;
+
 /// From the launcher to the learner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Order {
@@ -10,6 +13,18 @@ pub enum Order {
     Invite {
         /// Its index.
         actor: u32,
+    },
+    /// Have this actor send what it has and end.
+    Dismiss {
+        /// Its index.
+        actor: u32,
+    },
+    /// Somebody asks for something.
+    Asked {
+        /// Number of the answer.
+        number: u64,
+        /// What.
+        ask: Ask,
     },
     /// Save and end.
     Stop {
@@ -48,6 +63,13 @@ pub enum Notice {
         actor: u32,
         /// Why.
         reason: String,
+    },
+    /// What became of a request.
+    Answered {
+        /// Its number.
+        number: u64,
+        /// The answer.
+        answer: Answer,
     },
     /// How the run goes.
     Report(Box<Report>),

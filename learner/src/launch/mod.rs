@@ -4,6 +4,7 @@ mod actors;
 mod child;
 mod control;
 mod lock;
+mod requests;
 mod resolve;
 mod restart;
 mod supervisor;

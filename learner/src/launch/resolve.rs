@@ -26,7 +26,7 @@ pub struct Request {
 }
 
 /// A run folder that exists, and its config, which is saved in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Resolved {
     /// Run folder.
     pub dir: PathBuf,

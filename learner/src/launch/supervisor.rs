@@ -1,9 +1,9 @@
-//! The launcher's loop: what the learner says, how children fare, what the person at the keyboard wants.
+//! The launcher's loop: what the learner says, how children fare, what people want.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use shared::metrics::Report;
 use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -11,8 +11,10 @@ use signal_hook::iterator::Signals;
 
 use super::actors::Actors;
 use super::child::Process;
+use super::requests::Requests;
 use super::{Notice, Order, Resolved};
 use crate::RunError;
+use crate::control::{Asked, Hub, Socket, Word};
 use crate::error::{io, wire};
 use crate::report::Screen;
 
@@ -28,6 +30,8 @@ enum Event {
     Said(Notice),
     /// Ctrl-C or a request to terminate.
     Signal,
+    /// Somebody asks for something.
+    Asked(Asked),
 }
 
 /// Run until the end. `extra`: arguments that only the learner understands.
@@ -41,8 +45,13 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
     let (sender, events) = unbounded();
     wait_for_learner(door, resolved.config.sync.join_timeout, sender.clone())?;
     watch_signals(sender.clone())?;
+    let (hub, asked) = Hub::new();
+    pass_on(asked, sender.clone())?;
+    let socket = Socket::open(&resolved.dir, hub.clone())?;
     let supervisor = Supervisor {
         resolved,
+        hub,
+        requests: Requests::new(resolved),
         screen: Screen::new(&resolved.config.log),
         last: Report::default(),
         actors: Actors::new(&resolved.config),
@@ -54,7 +63,13 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         interrupted: false,
         outcome: None,
     };
-    supervisor.run(&events, &sender)
+    let result = supervisor.run(&events, &sender);
+    drop(socket);
+    result
+}
+
+fn pass_on(asked: Receiver<Asked>, events: Sender<Event>) -> Result<(), RunError> {
+    spawn("requests", move || asked.into_iter().try_for_each(|asked| events.send(Event::Asked(asked))).unwrap_or(()))
 }
 
 /// 256 random bits that only processes of this run know.
@@ -83,16 +98,18 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError
     thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(io("start", name.as_ref()))
 }
 
-struct Supervisor<'a> {
+pub(super) struct Supervisor<'a> {
     resolved: &'a Resolved,
-    screen: Screen,
-    last: Report,
-    actors: Actors,
+    hub: Hub,
+    pub(super) requests: Requests,
+    pub(super) screen: Screen,
+    pub(super) last: Report,
+    pub(super) actors: Actors,
     token: String,
     learner: Process,
     orders: Option<LinkSender<Order>>,
-    ready: bool,
-    stopping: bool,
+    pub(super) ready: bool,
+    pub(super) stopping: bool,
     /// Ctrl-C was pressed once.
     interrupted: bool,
     outcome: Option<Result<String, String>>,
@@ -101,10 +118,8 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     fn run(mut self, events: &Receiver<Event>, sender: &Sender<Event>) -> Result<(), RunError> {
         loop {
-            match events.recv_timeout(TICK) {
-                Ok(event) => self.handle(event, sender)?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            if let Ok(event) = events.recv_timeout(TICK) {
+                self.handle(event, sender)?;
             }
             if let Some(status) = self.learner.ended() {
                 // What it said last may still be on its way.
@@ -114,6 +129,7 @@ impl Supervisor<'_> {
                 return self.end(status);
             }
             self.look_after_actors()?;
+            self.settle_requests();
         }
     }
 
@@ -122,11 +138,16 @@ impl Supervisor<'_> {
             Event::Came(Ok(visitor)) => self.greet(visitor, sender),
             Event::Came(Err(error)) => Err(wire("waiting for the learner to start")(error)),
             Event::Said(notice) => self.hear(notice),
+            Event::Asked(asked) => {
+                self.asked(asked);
+                Ok(())
+            }
             Event::Signal if self.interrupted => Err(RunError::Interrupted { help: self.how_to_resume() }),
             Event::Signal => {
                 self.interrupted = true;
                 self.screen.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
-                self.stop("interrupted")
+                self.stop("interrupted");
+                Ok(())
             }
         }
     }
@@ -138,7 +159,7 @@ impl Supervisor<'_> {
         }
         self.orders = Some(visitor.sender);
         if self.stopping {
-            self.stop("interrupted")?;
+            self.stop("interrupted");
         }
         let (receiver, events): (LinkReceiver<Notice>, _) = (visitor.receiver, sender.clone());
         spawn("learner's notices", move || {
@@ -155,6 +176,7 @@ impl Supervisor<'_> {
             Notice::Ready(start) => {
                 self.ready = true;
                 self.screen.start(&start);
+                self.hub.tell(Word::Start(start));
             }
             Notice::Invitation { actor, generation, door } if !self.stopping => {
                 self.actors.start(&self.resolved.dir, &self.token, actor, generation, &door)?;
@@ -166,12 +188,15 @@ impl Supervisor<'_> {
             Notice::Report(mut report) => {
                 report.actors.iter_mut().for_each(|a| a.restarts = self.actors.restarts(a.index));
                 self.screen.update(&report);
-                self.last = *report;
+                self.last = (*report).clone();
+                self.hub.tell(Word::Report(report));
             }
+            Notice::Joined { actor } => self.actors.joined(actor),
+            Notice::Answered { number, answer } => self.answered(number, answer),
             Notice::Stopping => self.stopping = true,
             Notice::Done { reason } => self.outcome = Some(Ok(reason)),
             Notice::Failed { message } => self.outcome = Some(Err(message)),
-            Notice::Hello { .. } | Notice::Joined { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } => {}
+            Notice::Hello { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } => {}
         }
         Ok(())
     }
@@ -186,17 +211,19 @@ impl Supervisor<'_> {
         for actor in self.actors.due() {
             self.order(&Order::Invite { actor });
         }
+        for actor in self.actors.to_dismiss() {
+            self.order(&Order::Dismiss { actor });
+        }
         Ok(())
     }
 
-    fn stop(&mut self, reason: &str) -> Result<(), RunError> {
+    pub(super) fn stop(&mut self, reason: &str) {
         self.stopping = true;
         self.order(&Order::Stop { reason: reason.into() });
-        Ok(())
     }
 
     /// If the learner cannot be told, it has ended, which the loop sees by itself.
-    fn order(&self, order: &Order) {
+    pub(super) fn order(&self, order: &Order) {
         if let Some(Err(error)) = self.orders.as_ref().map(|orders| orders.send(order)) {
             tracing::warn!("the learner does not hear: {error}");
         }
@@ -208,7 +235,15 @@ impl Supervisor<'_> {
         while !self.actors.all_ended() && Instant::now() < deadline {
             thread::sleep(TICK);
         }
-        match self.outcome.take() {
+        let outcome = self.outcome.take();
+        let how = match &outcome {
+            Some(Ok(reason)) => format!("ended in order: {reason}"),
+            Some(Err(message)) => message.clone(),
+            None => format!("the learner ended: {status}"),
+        };
+        self.requests.end(matches!(outcome, Some(Ok(_))), &how);
+        self.hub.tell(Word::End(how));
+        match outcome {
             Some(Ok(reason)) if status.success() => {
                 self.screen.finish(&self.last);
                 println!("ended in order ({reason}); {}", self.how_to_resume());

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use parking_lot::Mutex;
+use shared::config::Config;
 use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, WireError};
 
+use crate::desk::{Ask, Reply, Task};
 use crate::ingest::Arrival;
 use crate::launch::{Notice, Order};
 use crate::links::Link;
@@ -62,6 +64,8 @@ impl Inner {
             match orders.recv_timeout(PATIENCE) {
                 Ok(incoming) => match incoming.message {
                     Order::Invite { actor } => self.invite(actor),
+                    Order::Dismiss { actor } => self.dismiss(actor),
+                    Order::Asked { number, ask } => self.asked(ask, Reply::new(number, self.notices.clone())),
                     Order::Stop { reason } => self.run.stop(reason),
                 },
                 Err(WireError::Timeout { .. }) if !gone.load(Ordering::Acquire) => {}
@@ -69,6 +73,43 @@ impl Inner {
                 Err(_) => return self.run.stop("the launcher has gone"),
             }
         }
+    }
+
+    /// One that has not come yet is asked again by the launcher.
+    fn dismiss(&self, actor: u32) {
+        if let Some(link) = self.run.links.get(actor) {
+            link.dismiss(self.run.config.actor.envs as u32);
+        }
+    }
+
+    fn asked(&self, ask: Ask, reply: Reply) {
+        let run = &self.run;
+        match ask {
+            Ask::Pause if run.config.lockstep() => {
+                reply.refused("a run in lockstep is not paused: its two sides wait for each other".into());
+            }
+            Ask::Pause => {
+                self.pause(true);
+                run.desk.leave(Task::Rest(reply));
+            }
+            Ask::Resume => {
+                self.pause(false);
+                reply.done("the run goes on".into());
+            }
+            Ask::Checkpoint => run.desk.leave(Task::Checkpoint(reply)),
+            Ask::Options(text) => {
+                let options = Config::from_toml(&text).map_err(|e| e.to_string());
+                match options.and_then(|options| run.set_options(options).map_err(|e| e.to_string())) {
+                    Ok(()) => reply.done("changed".into()),
+                    Err(why) => reply.refused(why),
+                }
+            }
+        }
+    }
+
+    fn pause(&self, on: bool) {
+        self.run.limiter.pause(on);
+        self.run.links.all().iter().for_each(|link| link.pause(on));
     }
 
     fn invite(self: &Arc<Self>, actor: u32) {

@@ -35,10 +35,17 @@ impl Config {
             if !seen.insert(key) {
                 return Err(ConfigError::SetTwice { key: key.into() });
             }
-            let origin = format!("--set {}", set.as_ref());
-            let layer = nest(key, literal(&tree, key, value));
-            apply(&mut tree, layer, &origin)?;
+            override_one(&mut tree, key, value)?;
         }
+        let config: Self = typed(&tree, "config")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// This config with one option changed; checked.
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, ConfigError> {
+        let mut tree = parse("config", &self.to_toml()?)?;
+        override_one(&mut tree, key, value)?;
         let config: Self = typed(&tree, "config")?;
         config.check()?;
         Ok(config)
@@ -72,6 +79,11 @@ impl Config {
         };
         Ok(leaves.into_iter().filter_map(differs).collect())
     }
+}
+
+fn override_one(tree: &mut Table, key: &str, value: &str) -> Result<(), ConfigError> {
+    let layer = nest(key, literal(tree, key, value));
+    apply(tree, layer, &format!("--set {key}={value}"))
 }
 
 fn parse(origin: &str, text: &str) -> Result<Table, ConfigError> {

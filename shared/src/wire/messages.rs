@@ -55,6 +55,11 @@ pub enum ToActor {
         /// Updates so far.
         update: u64,
     },
+    /// Take no step until told to go on, or go on.
+    Pause {
+        /// Which of the two.
+        on: bool,
+    },
     /// Send what is recorded, say goodbye, end.
     Stop,
 }
@@ -100,6 +105,8 @@ pub enum Waiting {
     Credits,
     /// A snapshot fresh enough for `sync.max_lag_updates`.
     Snapshot,
+    /// The end of a pause.
+    Resume,
 }
 
 /// An episode that ended.
@@ -205,6 +212,7 @@ pub(crate) mod tests {
             any::<(u64, u64)>().prop_map(|(version, update)| ToActor::Snapshot { version, update }),
             any::<u32>().prop_map(|count| ToActor::Credits { count }),
             any::<u64>().prop_map(|update| ToActor::Clock { update }),
+            any::<bool>().prop_map(|on| ToActor::Pause { on }),
             Just(ToActor::Stop),
         ]
     }
