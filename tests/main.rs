@@ -8,4 +8,5 @@ mod one_copy;
 mod processes;
 mod support;
 mod tamper;
+mod tensorboard;
 mod train;
