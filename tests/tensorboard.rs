@@ -37,7 +37,11 @@ fn packages() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tensorboard");
-        let found = || python(&folder, &["-c", "import tensorboard"]).status().is_ok_and(|status| status.success());
+        let found = || {
+            python(&folder, &["-c", "from tensorboard.backend.event_processing import event_accumulator"])
+                .status()
+                .is_ok_and(|status| status.success())
+        };
         if !found() {
             let target = ["--target", folder.to_str().unwrap(), "tensorboard"];
             let output = python(&folder, &["-m", "pip", "install", "--quiet", "--upgrade"]).args(target).output();
