@@ -32,11 +32,11 @@ fn document() -> String {
     let group = |metric: &Metric| metric.name.split('/').next().unwrap_or_default();
     for metrics in METRICS.chunk_by(|a, b| group(a) == group(b)) {
         let title = group(&metrics[0]);
-        write!(text, "\n## {title}\n\n| name | unit | number | meaning | reading |\n| --- | --- | --- | --- | --- |\n")
-            .unwrap();
+        let columns = "| name | unit | number | meaning | reading |\n| --- | --- | --- | --- | --- |";
+        writeln!(text, "\n## {title}\n\n{columns}").unwrap();
         metrics.iter().for_each(|metric| text.push_str(&row(metric)));
     }
-    write!(text, "\nThis file is made from `shared/src/metrics/table.rs`; after a change there: `{BLESS}`.\n").unwrap();
+    writeln!(text, "\nThis file is made from `shared/src/metrics/table.rs`; after a change there: `{BLESS}`.").unwrap();
     text
 }
 

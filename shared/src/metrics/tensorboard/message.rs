@@ -58,7 +58,7 @@ impl Message {
     }
 
     fn key(&mut self, field: u64, kind: u64) {
-        self.varint(field << 3 | kind);
+        self.varint((field << 3) | kind);
     }
 
     /// Seven bits a byte, lowest first; the highest bit says that more follow.

@@ -109,14 +109,17 @@ fn event(time: f64) -> Message {
 /// A file of this name, or of this name with a number behind it.
 fn create_new(folder: &Path, name: &str) -> Result<(PathBuf, File), MetricError> {
     let mut path = folder.join(name);
-    for number in 1.. {
+    let mut number = 0;
+    loop {
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => return Ok((path, file)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => path = folder.join(format!("{name}.{number}")),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                number += 1;
+                path = folder.join(format!("{name}.{number}"));
+            }
             Err(source) => return Err(MetricError::File { path, source }),
         }
     }
-    unreachable!("some number is free")
 }
 
 /// The name of this machine, as far as a file may be called so.

@@ -51,7 +51,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     let end = bytes.iter().position(|b| *b < 0x80).unwrap() + 1;
     let (number, rest) = bytes.split_at(end);
     *bytes = rest;
-    number.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f))
+    number.iter().rev().fold(0, |value, byte| (value << 7) | u64::from(byte & 0x7f))
 }
 
 /// Fields of a message by their numbers, in the order of the file.
