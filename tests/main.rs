@@ -9,4 +9,5 @@ mod one_copy;
 mod processes;
 mod support;
 mod tamper;
+mod tensorboard;
 mod train;

@@ -1,10 +1,10 @@
-//! What the learner tells about the run: reports for the screen, records for `metrics.jsonl`, its clock for actors.
+//! What the learner tells about the run: reports for the screen, records for `metrics.jsonl` and TensorBoard, its clock for actors.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::metrics::{ActorReport, JsonLines, Numbers, Phase, ReplayReport, Report};
+use shared::metrics::{ActorReport, EventFile, JsonLines, Numbers, Phase, ReplayReport, Report};
 use shared::wire::{LinkSender, Waiting};
 
 use crate::RunError;
@@ -24,6 +24,7 @@ pub struct Reporter<'a> {
     run: &'a Run,
     notices: LinkSender<Notice>,
     file: JsonLines,
+    events: Option<EventFile>,
     written: Instant,
     past: VecDeque<(Instant, u64, u64)>,
     numbers: Numbers,
@@ -31,11 +32,14 @@ pub struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    /// Goes on with the run folder's `metrics.jsonl`.
+    /// Goes on with the run folder's `metrics.jsonl`, and with its curves in TensorBoard.
     pub fn new(run: &'a Run, notices: LinkSender<Notice>) -> Result<Self, RunError> {
         let file = JsonLines::open(&run.dir.join("metrics.jsonl"))?;
-        let now = Instant::now();
-        Ok(Self { run, notices, file, written: now, past: VecDeque::new(), numbers: Numbers::new(), shares: [0.0; 2] })
+        let steps = run.counters().env_steps;
+        let create = || EventFile::create(&run.dir.join("tensorboard"), steps, unix_time());
+        let events = run.config.log.tensorboard.then(create).transpose()?;
+        let (written, past) = (Instant::now(), VecDeque::new());
+        Ok(Self { run, notices, file, events, written, past, numbers: Numbers::new(), shares: [0.0; 2] })
     }
 
     /// Report until `done` is raised, and once more then.
@@ -197,11 +201,21 @@ impl<'a> Reporter<'a> {
         self.run.record("replay/disk_bytes", stats.disk_bytes as f64);
         self.record_processes();
         self.run.record("replay/ratio", self.replay_ratio());
-        self.numbers = self.run.meters.lock().drain(self.written.elapsed().as_secs_f64());
+        let window = self.run.meters.lock().take();
+        self.numbers = window.numbers(self.written.elapsed().as_secs_f64());
         self.written = Instant::now();
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        Ok(self.file.append(counters.env_steps, counters.updates, time, &self.numbers)?)
+        let time = unix_time();
+        self.file.append(counters.env_steps, counters.updates, time, &self.numbers)?;
+        if let Some(events) = &mut self.events {
+            events.append(counters.env_steps, time, &self.numbers, window.samples())?;
+        }
+        Ok(())
     }
+}
+
+/// Seconds since 1970.
+fn unix_time() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 /// Resident memory of a process in bytes, from Linux' /proc; none if it has ended.

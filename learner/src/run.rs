@@ -177,7 +177,12 @@ impl Run {
 
     /// Record a number; a name that the table lacks is a mistake in this program and is logged.
     pub fn record(&self, name: &str, value: f64) {
-        if let Err(error) = self.meters.lock().record(name, value) {
+        self.record_all(name, [value]);
+    }
+
+    /// [`Self::record`] for many numbers.
+    pub fn record_all(&self, name: &str, values: impl IntoIterator<Item = f64>) {
+        if let Err(error) = self.meters.lock().record_all(name, values) {
             tracing::error!("{error}");
         }
     }

@@ -115,9 +115,8 @@ impl<'a> Trainer<'a> {
             self.run.record(&format!("train/{name}"), f64::from(*value));
         }
         let now = self.agent.updates();
-        for acted in batch.get(UPDATE).map(|c| c.values::<u64>()).unwrap_or_default() {
-            self.run.record("staleness/updates", now.saturating_sub(acted) as f64);
-        }
+        let acted = batch.get(UPDATE).map(|c| c.values::<u64>()).unwrap_or_default();
+        self.run.record_all("staleness/updates", acted.into_iter().map(|acted| now.saturating_sub(acted) as f64));
     }
 
     /// Keep a batch whose update was not finite, for inspection; the parameters have not changed.

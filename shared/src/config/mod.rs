@@ -360,6 +360,8 @@ pub struct LogConfig {
     pub updates: u64,
     /// Seconds between two records in `metrics.jsonl`.
     pub every: f64,
+    /// Records go to TensorBoard too.
+    pub tensorboard: bool,
     /// Seconds between two heartbeat lines when the output is not a terminal.
     pub heartbeat: f64,
 }

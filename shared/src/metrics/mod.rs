@@ -1,14 +1,16 @@
-//! Every number a run reports: its name, unit and averaging in one table, meters that fill it, and the file it goes to.
+//! Every number a run reports: its name, unit and averaging in one table, meters that fill it, and the files it goes to.
 
 mod jsonl;
 mod meters;
 mod report;
 mod table;
+mod tensorboard;
 
 pub use jsonl::JsonLines;
-pub use meters::{Meters, Numbers, Spread};
+pub use meters::{Meters, Numbers, Spread, Window};
 pub use report::{ActorReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
 pub use table::{Average, METRICS, Metric, find};
+pub use tensorboard::EventFile;
 
 /// Why a number was not reported.
 #[derive(Debug, thiserror::Error)]
