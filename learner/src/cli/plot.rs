@@ -28,7 +28,8 @@ pub struct Args {
     /// The horizontal axis; time is in minutes.
     #[arg(long, value_enum, default_value_t)]
     by: By,
-    /// Name of a run in the legend, once for each run in their order.
+    /// Name of a run in the legend, once for each run in their order. Runs that share a name, such as seeds, are drawn as their
+    /// mean and band.
     #[arg(long)]
     label: Vec<String>,
     /// A point of reference, X,Y,LABEL, in units of the axes, as in 50000,294,published.

@@ -94,7 +94,7 @@ impl Actors {
     }
 
     /// Actors to be asked now to send what they have and end. One that does not is ended after the join timeout.
-    pub fn to_dismiss(&mut self) -> Vec<u32> {
+    pub fn unwanted(&mut self) -> Vec<u32> {
         let patience = Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::from_secs(60));
         let mut asked = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| !slot.wanted) {

@@ -211,7 +211,7 @@ impl Supervisor<'_> {
         for actor in self.actors.due() {
             self.order(&Order::Invite { actor });
         }
-        for actor in self.actors.to_dismiss() {
+        for actor in self.actors.unwanted() {
             self.order(&Order::Dismiss { actor });
         }
         Ok(())

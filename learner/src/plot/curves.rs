@@ -18,6 +18,10 @@ pub struct Curve {
 /// Several runs together, where all of them have numbers; between its points each run is a straight line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Band {
+    /// The name that the runs share; empty where it is that of all runs.
+    pub name: String,
+    /// How many runs.
+    pub runs: usize,
     /// Their mean.
     pub mean: Vec<Point>,
     /// The least.
@@ -46,8 +50,8 @@ pub(super) fn smooth(samples: &[Sample], by: By, window: f64) -> Vec<Point> {
 }
 
 impl Band {
-    /// Of these curves; none where they share no part of the axis.
-    pub fn of(curves: &[Curve]) -> Option<Self> {
+    /// Of these curves, under the name they share; none where they share no part of the axis.
+    pub fn of(name: &str, curves: &[&Curve]) -> Option<Self> {
         let ends = |end: fn(&[Point]) -> Option<&Point>| curves.iter().filter_map(move |c| end(&c.points)).map(|p| p.0);
         let from = ends(<[Point]>::first).fold(f64::NEG_INFINITY, f64::max);
         let to = ends(<[Point]>::last).fold(f64::INFINITY, f64::min);
@@ -55,7 +59,7 @@ impl Band {
         at.retain(|x| (from..=to).contains(x));
         at.sort_by(f64::total_cmp);
         at.dedup();
-        let mut band = Self { mean: vec![], min: vec![], max: vec![] };
+        let mut band = Self { name: name.into(), runs: curves.len(), mean: vec![], min: vec![], max: vec![] };
         for x in at {
             let values: Vec<f64> = curves.iter().map(|c| value_at(&c.points, x)).collect();
             band.mean.push((x, values.iter().sum::<f64>() / values.len() as f64));

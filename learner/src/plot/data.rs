@@ -2,17 +2,27 @@
 
 use std::fmt::Write;
 
-use super::{Plot, Point};
+use super::{Curve, Plot, Point};
 
 /// Lines of run, x and y, with every digit.
 pub(super) fn csv(plot: &Plot) -> String {
-    let runs = plot.curves.iter().map(|curve| (curve.name.as_str(), &curve.points));
-    let band = plot.band.iter().flat_map(|band| [("mean", &band.mean), ("min", &band.min), ("max", &band.max)]);
+    let runs = plot.curves.iter().enumerate().map(|(i, curve)| (numbered(plot, i), &curve.points));
+    let bands = plot.bands.iter().flat_map(|band| {
+        let named = |what: &str| format!("{} {what}", band.name).trim_start().to_string();
+        [(named("mean"), &band.mean), (named("min"), &band.min), (named("max"), &band.max)]
+    });
     let mut text = String::from("run,x,y\n");
-    for (name, points) in runs.chain(band) {
-        rows(&mut text, &quoted(name), points);
+    for (name, points) in runs.chain(bands) {
+        rows(&mut text, &quoted(&name), points);
     }
     text
+}
+
+/// The name of a run, with its number among those that share it.
+fn numbered(plot: &Plot, index: usize) -> String {
+    let name = &plot.curves[index].name;
+    let before = |curves: &[Curve]| curves.iter().filter(|curve| curve.name == *name).count();
+    if before(&plot.curves) > 1 { format!("{name} {}", before(&plot.curves[..index])) } else { name.clone() }
 }
 
 fn rows(text: &mut String, name: &str, points: &[Point]) {

@@ -47,7 +47,7 @@ impl By {
 /// What to plot.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Name in the legend and folder of each run.
+    /// Name in the legend and folder of each run; runs that share a name are one line with a band.
     pub runs: Vec<(String, PathBuf)>,
     /// The metric.
     pub metric: String,
@@ -66,8 +66,8 @@ pub struct Request {
 pub struct Plot {
     /// One per run, in the order asked for.
     pub curves: Vec<Curve>,
-    /// Mean, least and greatest of several runs.
-    pub band: Option<Band>,
+    /// Mean, least and greatest of several runs: of those of one name where runs share names, else of all.
+    pub bands: Vec<Band>,
     /// Points of reference.
     pub marks: Vec<Mark>,
     /// What is shown.
@@ -90,14 +90,14 @@ impl Plot {
             points: curves::smooth(samples, request.by, window),
         };
         let curves: Vec<Curve> = runs.iter().zip(&request.runs).map(curve).collect();
-        let band = (curves.len() > 1 && !request.each).then(|| Band::of(&curves)).flatten();
+        let bands = if request.each { vec![] } else { bands(&curves) };
         let (metric, averaged) = (request.metric.as_str(), picture::compact(window, window));
         let [unit, meaning] = table(metric);
         let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
         let averaged = if window > 0.0 { format!(", mean of {averaged} steps") } else { String::new() };
         Ok(Self {
             curves,
-            band,
+            bands,
             marks: request.marks.clone(),
             title: if meaning.is_empty() { metric } else { meaning }.to_string(),
             x_label: request.by.unit().into(),
@@ -119,6 +119,21 @@ impl Plot {
     /// Write the numbers behind it as CSV: run, x, y; of several runs also those named mean, min and max.
     pub fn save(&self, path: &Path) -> Result<(), PlotError> {
         write(path, data::csv(self).as_bytes())
+    }
+}
+
+/// Of the runs of one name, such as the seeds of one variant; without shared names of all runs.
+fn bands(curves: &[Curve]) -> Vec<Band> {
+    let mut names: Vec<&str> = curves.iter().map(|curve| curve.name.as_str()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    match (names.len() < curves.len(), curves.len() > 1) {
+        (true, _) => {
+            let of = |name: &&str| Band::of(name, &curves.iter().filter(|c| c.name == **name).collect::<Vec<_>>());
+            names.iter().filter_map(of).collect()
+        }
+        (false, true) => Band::of("", &curves.iter().collect::<Vec<_>>()).into_iter().collect(),
+        (false, false) => vec![],
     }
 }
 

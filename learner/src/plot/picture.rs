@@ -6,7 +6,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
 
-use super::{Band, Plot, PlotError, Point};
+use super::{Band, Curve, Plot, PlotError, Point};
 
 /// Units of drawing per point of the picture: the library draws at whole units, which would make steps in curves.
 const FINE: u32 = 4;
@@ -123,8 +123,8 @@ fn axes(plot: &Plot, area: &Area) -> Drawn {
         .label_style((FONT, SMALL))
         .axis_desc_style((FONT, SMALL + FINE))
         .draw()?;
-    if let Some(band) = &plot.band {
-        chart.draw_series([Polygon::new(outline(band), BLACK.mix(0.12).filled())])?;
+    for band in &plot.bands {
+        chart.draw_series([Polygon::new(outline(band), band_colour(plot, band).mix(0.12).filled())])?;
     }
     curves(plot, &mut chart)?;
     for mark in &plot.marks {
@@ -134,9 +134,11 @@ fn axes(plot: &Plot, area: &Area) -> Drawn {
 }
 
 fn curves(plot: &Plot, chart: &mut Chart) -> Drawn {
-    let thin = if plot.band.is_some() { 1 } else { 2 };
-    let mean = plot.band.iter().map(|band| (&band.mean, BLACK, 3));
-    let runs = plot.curves.iter().enumerate().map(|(i, curve)| (&curve.points, colour(i), thin));
+    let thin = if plot.bands.is_empty() { 2 } else { 1 };
+    let mean = plot.bands.iter().map(|band| (&band.mean, band_colour(plot, band), 3));
+    // Of runs that share a name, the band says where they are.
+    let alone = |curve: &&Curve| !plot.bands.iter().any(|band| band.name == curve.name);
+    let runs = plot.curves.iter().filter(alone).enumerate().map(|(i, curve)| (&curve.points, colour(i), thin));
     for (points, colour, stroke) in runs.chain(mean) {
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(stroke * FINE)))?;
         // A line of one point cannot be seen.
@@ -163,6 +165,12 @@ fn draw_mark(mark: &Mark, [left, bottom]: [f64; 2], at_right: bool, chart: &mut 
 
 fn outline(band: &Band) -> Vec<Point> {
     band.max.iter().chain(band.min.iter().rev()).copied().collect()
+}
+
+/// Black for all runs together; of runs that share a name, the name's.
+fn band_colour(plot: &Plot, band: &Band) -> RGBColor {
+    let at = plot.bands.iter().position(|other| other.name == band.name).unwrap_or(0);
+    if band.name.is_empty() { BLACK } else { colour(at) }
 }
 
 fn colour(index: usize) -> RGBColor {
@@ -221,12 +229,15 @@ impl Entry {
 
 fn legend(plot: &Plot) -> Vec<Entry> {
     let entry = |label: &str, style: ShapeStyle| Entry { label: label.into(), style };
-    let runs = plot.curves.iter().enumerate().map(|(i, c)| entry(&c.name, colour(i).stroke_width(2 * FINE)));
-    let band = plot.band.iter().flat_map(|_| {
-        let spread = format!("min to max of {}", plot.curves.len());
-        [entry("mean", BLACK.stroke_width(3 * FINE)), entry(&spread, BLACK.mix(0.12).stroke_width(14 * FINE))]
+    let alone = |curve: &&Curve| !plot.bands.iter().any(|band| band.name == curve.name);
+    let runs = plot.curves.iter().filter(alone).enumerate();
+    let runs = runs.map(|(i, c)| entry(&c.name, colour(i).stroke_width(2 * FINE)));
+    let bands = plot.bands.iter().flat_map(|band| {
+        let (colour, name) = (band_colour(plot, band), if band.name.is_empty() { "mean" } else { &band.name });
+        let spread = format!("min to max of {}", band.runs);
+        [entry(name, colour.stroke_width(3 * FINE)), entry(&spread, colour.mix(0.12).stroke_width(14 * FINE))]
     });
-    runs.chain(band).collect()
+    runs.chain(bands).collect()
 }
 
 /// An SVG as PNG, with the font that its sizes were computed for.

@@ -78,7 +78,27 @@ fn several_runs_have_a_mean_and_a_band_where_all_of_them_are() {
     let expected = "run,x,y\none,0,0\none,100,8\none,200,8\n\"a \"\"b\"\", c\",50,2\n\"a \"\"b\"\", c\",150,2\n\
         mean,50,3\nmean,100,5\nmean,150,5\nmin,50,2\nmin,100,2\nmin,150,2\nmax,50,4\nmax,100,8\nmax,150,8\n";
     assert_eq!(csv(&request), expected);
-    assert_eq!(Plot::read(&Request { each: true, ..request }).unwrap().band, None);
+    assert_eq!(Plot::read(&Request { each: true, ..request }).unwrap().bands, []);
+}
+
+#[test]
+fn runs_that_share_a_name_are_one_line_with_a_band_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |step: u64, value: f64| format!("{{\"step\":{step},\"update\":0,\"time\":0,\"train/ret\":{value}}}\n");
+    let seed = |folder: &str, name: &str, value: f64| {
+        (name.to_string(), run(dir.path(), folder, &[line(0, value), line(100, value)].concat()).1)
+    };
+    let runs = vec![seed("a", "vit", 1.0), seed("b", "cnn", 5.0), seed("c", "vit", 3.0), seed("d", "cnn", 9.0)];
+    let request = Request { metric: "train/ret".into(), ..request(runs, 0) };
+    let text = csv(&request);
+    for line in
+        ["vit 0,0,1", "vit 1,100,3", "cnn 0,0,5", "vit mean,100,2", "cnn mean,0,7", "cnn min,0,5", "vit max,0,3"]
+    {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    let svg = picture::svg(&Plot::read(&request).unwrap()).unwrap();
+    let times = |label: &str| svg.matches(label).count();
+    assert_eq!((times("vit"), times("cnn"), times("min to max of 2")), (1, 1, 2));
 }
 
 #[test]

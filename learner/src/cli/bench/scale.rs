@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     }
     let Some(out) = &args.out else { return Ok(()) };
     let (title, y_label) = ("environment steps per second of the whole run".into(), "steps/s".into());
-    Plot { curves, band: None, marks: vec![], title, x_label: "actor processes".into(), y_label }.draw(out)?;
+    Plot { curves, bands: vec![], marks: vec![], title, x_label: "actor processes".into(), y_label }.draw(out)?;
     Ok(())
 }
 
