@@ -11,8 +11,16 @@ use crate::durable;
 use crate::error::io;
 
 /// What may change when a run is resumed: when it ends, how many act, how often something is told or saved, and to whom.
-const HARMLESS: [&str; 8] =
-    ["run.steps", "run.minutes", "actor.count", "actor.max_restarts", "sync.join_timeout", "checkpoint.", "log.", "web."];
+const HARMLESS: [&str; 8] = [
+    "run.steps",
+    "run.minutes",
+    "actor.count",
+    "actor.max_restarts",
+    "sync.join_timeout",
+    "checkpoint.",
+    "log.",
+    "web.",
+];
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]

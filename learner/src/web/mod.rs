@@ -82,8 +82,7 @@ impl Server {
         let guard = guard::Guard::new(config, token, address.port());
         let (words, bridged) = events::channel();
         let app = routes::App::new(hub.clone(), run_dir, bridged).map_err(WebError::Start)?;
-        let runtime =
-            Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(BLOCKING).build();
+        let runtime = Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(BLOCKING).build();
         let (runtime, router) = (runtime.map_err(WebError::Start)?, routes::router(app, guard));
         let (stop, stopped) = watch::channel(());
         let (quiet, quieted) = crossbeam::channel::bounded(0);
@@ -123,7 +122,8 @@ fn serve(runtime: Runtime, listener: TcpListener, router: axum::Router, mut stop
             Ok(listener) => listener,
             Err(error) => return tracing::error!("the page about the run is not served: {error}"),
         };
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { while until.changed().await.is_ok() {} });
+        let serving =
+            axum::serve(listener, router).with_graceful_shutdown(async move { while until.changed().await.is_ok() {} });
         let serving = tokio::spawn(serving.into_future());
         while stopped.changed().await.is_ok() {}
         // Who has not read by then is cut off.

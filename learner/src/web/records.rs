@@ -64,7 +64,8 @@ pub fn beside(run: &Path, name: &str) -> Option<PathBuf> {
     let mut parts = Path::new(name).components();
     let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
     let dir = run.parent()?.join(name);
-    let real = |path: &Path, dir: bool| path.symlink_metadata().is_ok_and(|m| if dir { m.is_dir() } else { m.is_file() });
+    let real =
+        |path: &Path, dir: bool| path.symlink_metadata().is_ok_and(|m| if dir { m.is_dir() } else { m.is_file() });
     (plain && real(&dir, true) && real(&dir.join(FILE), false)).then_some(dir)
 }
 

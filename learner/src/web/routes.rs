@@ -34,6 +34,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
     ("/app.js", SCRIPT, include_str!("page/app.js")),
     ("/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/picture.js", SCRIPT, include_str!("page/picture.js")),
+    ("/runs.js", SCRIPT, include_str!("page/runs.js")),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 

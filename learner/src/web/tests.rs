@@ -20,7 +20,9 @@ struct Site {
 
 fn site(change: impl FnOnce(&mut WebConfig, &Path)) -> Site {
     let runs = tempfile::tempdir().unwrap();
-    for (name, record) in [("own", "{\"step\":1,\"learner/update_ms\":5.0,\"learner/skipped\":2.0}\n"), ("other", "{\"step\":9}\n")] {
+    for (name, record) in
+        [("own", "{\"step\":1,\"learner/update_ms\":5.0,\"learner/skipped\":2.0}\n"), ("other", "{\"step\":9}\n")]
+    {
         std::fs::create_dir(runs.path().join(name)).unwrap();
         std::fs::write(runs.path().join(name).join("metrics.jsonl"), record).unwrap();
     }
@@ -73,7 +75,7 @@ fn report() -> Report {
 #[test]
 fn the_page_takes_nothing_from_elsewhere() {
     let site = site(|_, _| ());
-    for path in ["/", "/app.js", "/chart.js", "/style.css"] {
+    for path in ["/", "/app.js", "/chart.js", "/picture.js", "/runs.js", "/style.css"] {
         let answer = site.get(path, "host: localhost");
         assert_eq!(status(&answer), "200", "{path}");
         assert!(answer.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{answer}");
@@ -103,10 +105,14 @@ fn a_request_is_answered_and_one_from_another_page_or_name_is_refused() {
     let site = site(|_, _| ());
     let (asked, port) = (site.asked.clone(), site.server.address().port());
     let launcher = std::thread::spawn(move || {
-        let heard: Vec<Request> = asked.iter().take(1).map(|asked| {
-            asked.answer.send(Answer::Done("paused".into())).unwrap();
-            asked.request
-        }).collect();
+        let heard: Vec<Request> = asked
+            .iter()
+            .take(1)
+            .map(|asked| {
+                asked.answer.send(Answer::Done("paused".into())).unwrap();
+                asked.request
+            })
+            .collect();
         (heard, asked)
     });
     for headers in [
@@ -142,7 +148,9 @@ fn without_the_secret_nobody_comes_in_and_beyond_loopback_there_must_be_one() {
     let mut open = Config::load(&[] as &[&str], &[] as &[&str]).unwrap().web;
     open.address = "0.0.0.0".parse().unwrap();
     assert!(matches!(Server::open(&open, Path::new("."), Hub::new().0), Err(WebError::Open { .. })));
-    assert!(Config::load(&[] as &[&str], &["web.address=0.0.0.0"]).unwrap_err().to_string().contains("`web.token_file`"));
+    assert!(
+        Config::load(&[] as &[&str], &["web.address=0.0.0.0"]).unwrap_err().to_string().contains("`web.token_file`")
+    );
 }
 
 #[test]
@@ -176,5 +184,25 @@ fn numbers_for_prometheus_have_base_units_and_labels() {
         "# EOF",
     ] {
         assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
+    }
+}
+
+#[test]
+fn what_the_dashboard_and_the_alerts_name_is_served() {
+    let record =
+        "{\"step\":1,\"episode/return\":1,\"learner/update_ms\":5,\"learner/batch_ms\":1,\"train/loss/dyn\":1}\n";
+    let site = site(|_, runs| std::fs::write(runs.join("own/metrics.jsonl"), record).unwrap());
+    site.hub.tell(Word::Report(Box::new(report())));
+    let answer = site.get("/metrics", "host: localhost");
+    let served: std::collections::BTreeSet<&str> = answer
+        .lines()
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .filter(|name| name.starts_with("lucid_"))
+        .collect();
+    let name = regex::Regex::new("lucid_[a-z0-9_]+").unwrap();
+    for text in [include_str!("../../../docs/grafana/lucid.json"), include_str!("../../../docs/grafana/alerts.yml")] {
+        let named: Vec<&str> = name.find_iter(text).map(|found| found.as_str()).collect();
+        assert!(!named.is_empty());
+        named.iter().for_each(|name| assert!(served.contains(name), "{name} is not among {served:?}"));
     }
 }

@@ -1,5 +1,7 @@
 // The page about a run: what the launcher tells, as it comes; everything shown is set as text.
 import { Chart, short } from "/chart.js";
+import { draw } from "/picture.js";
+import { offerRuns } from "/runs.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
@@ -72,6 +74,7 @@ function showReport(r) {
   if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.length);
   actors = r.actors;
   showActors();
+  draw($("picture"), r, state);
   warn(r.warnings);
 }
 
@@ -167,5 +170,6 @@ events.onmessage = ({ data }) => {
   if (word.report) { showReport(word.report); readOn(); }
   if (word.end !== undefined) { events.close(); $("phase").textContent = "ended"; $("connection").textContent = word.end; }
 };
+offerRuns($("look"), $("runs"), $("compared"));
 showConfig().catch(() => {});
 readOn();

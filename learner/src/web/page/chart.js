@@ -5,7 +5,8 @@ const LEFT = 56, BOTTOM = 22, TOP = 8, RIGHT = 8;
 export const short = (x) => {
   const size = Math.abs(x);
   if (!Number.isFinite(x)) return "–";
-  if (size >= 1e6 || (size > 0 && size < 1e-3)) return x.toExponential(1);
+  if (size >= 1e9 || (size > 0 && size < 1e-3)) return x.toExponential(1);
+  if (size >= 1e6) return `${+(x / 1e6).toPrecision(4)}M`;
   return size >= 1e4 ? `${+(x / 1e3).toPrecision(4)}k` : `${+x.toPrecision(4)}`;
 };
 
