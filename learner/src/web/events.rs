@@ -28,15 +28,19 @@ pub fn channel() -> (broadcast::Sender<Text>, broadcast::WeakSender<Text>) {
 /// Pass on what the hub tells, until `quiet` closes; what it told before that is passed on still.
 pub fn bridge(hub: &Hub, words: &broadcast::Sender<Text>, quiet: &Receiver<()>) {
     let told = hub.watch();
-    // Without visitors there is nobody to tell.
-    let pass = |word: Arc<Word>| text(&word).map(|text| words.send(text).is_ok());
+    let pass = |word: Arc<Word>| {
+        if let Some(text) = text(&word) {
+            // Without visitors there is nobody to tell.
+            let _ = words.send(text);
+        }
+    };
     loop {
         crossbeam::select! {
             recv(told) -> word => match word {
-                Ok(word) => drop(pass(word)),
+                Ok(word) => pass(word),
                 Err(_) => return,
             },
-            recv(quiet) -> _ => return told.try_iter().for_each(|word| drop(pass(word))),
+            recv(quiet) -> _ => return told.try_iter().for_each(pass),
         }
     }
 }
