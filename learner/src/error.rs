@@ -52,6 +52,10 @@ pub enum RunError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Control(#[from] crate::control::ControlError),
+    /// The page about the run.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Web(#[from] crate::web::WebError),
     /// A file that was asked for.
     #[error(transparent)]
     File(#[from] crate::durable::FileError),

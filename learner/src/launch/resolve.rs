@@ -10,9 +10,17 @@ use crate::RunError;
 use crate::durable;
 use crate::error::io;
 
-/// What may change when a run is resumed: when it ends, how many act, how often something is told or saved.
-const HARMLESS: [&str; 7] =
-    ["run.steps", "run.minutes", "actor.count", "actor.max_restarts", "sync.join_timeout", "checkpoint.", "log."];
+/// What may change when a run is resumed: when it ends, how many act, how often something is told or saved, and to whom.
+const HARMLESS: [&str; 8] = [
+    "run.steps",
+    "run.minutes",
+    "actor.count",
+    "actor.max_restarts",
+    "sync.join_timeout",
+    "checkpoint.",
+    "log.",
+    "web.",
+];
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]

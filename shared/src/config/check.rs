@@ -101,6 +101,13 @@ impl Config {
         p.between("log.every", self.log.every, 0.0, endless);
         p.between("log.heartbeat", self.log.heartbeat, 0.1, endless);
         p.positive(&[("checkpoint.keep", self.checkpoint.keep)]);
+        p.need(!self.web.enabled || !self.web.public() || !self.web.token_file.is_empty(), || {
+            format!(
+                "`web.token_file` is empty, must name a file with a secret: with `web.address` {} and `web.hosts` {:?} \
+                 others than the users of this machine may reach the page",
+                self.web.address, self.web.hosts
+            )
+        });
     }
 
     fn check_seeing(&self, p: &mut Problems) {

@@ -8,6 +8,8 @@ mod presets;
 mod tests;
 mod tree;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
@@ -34,6 +36,7 @@ pub struct Config {
     pub sync: SyncConfig,
     pub checkpoint: CheckpointConfig,
     pub log: LogConfig,
+    pub web: WebConfig,
     pub agent: AgentConfig,
 }
 
@@ -364,4 +367,28 @@ pub struct LogConfig {
     pub tensorboard: bool,
     /// Seconds between two heartbeat lines when the output is not a terminal.
     pub heartbeat: f64,
+}
+
+/// The page about the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct WebConfig {
+    /// Whether the launcher serves it.
+    pub enabled: bool,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// Port; 0: one that is free.
+    pub port: u16,
+    /// File with the secret that visitors must know; empty: none.
+    pub token_file: String,
+    /// Names by which browsers may ask for the page, beside localhost and addresses.
+    pub hosts: Vec<String>,
+}
+
+impl WebConfig {
+    /// Whether others than the users of this machine may reach it, so that visitors must know a secret.
+    pub fn public(&self) -> bool {
+        !self.address.is_loopback() || !self.hosts.is_empty()
+    }
 }

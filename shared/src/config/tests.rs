@@ -268,3 +268,14 @@ fn the_adapter_of_features_is_like_the_layers_for_vectors_unless_told_otherwise(
     assert!(error(NONE, &["vit.pool=attention", "vit.queries=0"]).contains("`vit.queries` is 0"));
     assert!(error(NONE, &["vit.pool=max"]).contains("cls, mean, grid, attention"));
 }
+
+#[test]
+fn a_page_that_others_reach_needs_a_secret() {
+    for set in ["web.address=0.0.0.0", "web.hosts=[\"lucid.example\"]"] {
+        assert!(error(&[], &[set]).contains("`web.token_file` is empty"));
+        assert!(Config::load(NONE, &[set, "web.token_file=secret"]).is_ok());
+        assert!(Config::load(NONE, &[set, "web.enabled=false"]).is_ok());
+    }
+    assert!(Config::load(NONE, &["web.address=::1"]).is_ok());
+    assert!(error(&[], &["web.address=here"]).contains("IP address"));
+}

@@ -1,0 +1,175 @@
+// The page about a run: what the launcher tells, as it comes; everything shown is set as text.
+import { Chart, short } from "/chart.js";
+import { draw } from "/picture.js";
+import { offerRuns } from "/runs.js";
+
+const $ = (id) => document.getElementById(id);
+const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
+const bytes = (n) => { let i = 0; while (n >= 1024 && i < 4) { n /= 1024; i++; } return `${+n.toPrecision(3)} ${["B", "KiB", "MiB", "GiB", "TiB"][i]}`; };
+const percent = (x) => `${Math.round(100 * x)}%`;
+const time = (s) => s < 60 ? `${Math.floor(s)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+const MOST_RECORDS = 4000, LAGGING = 2;
+
+// Records of metrics.jsonl, thinned out when there are too many to draw.
+const history = { next: 0, records: [], busy: false };
+const starting = (prefix) => () => {
+  const names = new Set(history.records.flatMap((r) => Object.keys(r).filter((name) => name.startsWith(prefix))));
+  return these([...names].sort().map((name) => [name, name.slice(prefix.length)]))();
+};
+const named = (name) => history.records.filter((r) => typeof r[name] === "number").map((r) => [r.step, r[name]]);
+const these = (names) => () => new Map(names.map(([name, label]) => [label, named(name)]).filter(([, p]) => p.length));
+const charts = [
+  ["Return of episodes", these([["episode/return", "mean"]])],
+  ["Losses", starting("train/loss/")],
+  ["Lag of actors, updates", these([["lag/updates/median", "median"], ["lag/updates/p95", "95%"], ["lag/updates/max", "largest"]])],
+  ["Rates, each second", these([["env/steps_per_s", "steps"], ["learner/updates_per_s", "updates"]])],
+].map(([title, pick]) => new Chart($("charts"), title, pick));
+
+async function readOn() {
+  if (history.busy) return;
+  history.busy = true;
+  try {
+    for (;;) {
+      const answer = await fetch(`/api/records?since=${history.next}`);
+      if (!answer.ok) break;
+      const next = Number(answer.headers.get("lucid-next"));
+      if (next === history.next) break;
+      if (next < history.next) history.records = [];
+      history.next = next;
+      (await answer.text()).split("\n").filter(Boolean).forEach(take);
+    }
+    charts.forEach((chart) => chart.draw());
+  } catch { /* The connection's state is shown; the next report tries again. */ } finally { history.busy = false; }
+}
+
+// What a run did after the checkpoint from which it went on later is left out.
+function take(line) {
+  let record;
+  try { record = JSON.parse(line); } catch { return; }
+  while (history.records.length && history.records.at(-1).step > record.step) history.records.pop();
+  history.records.push(record);
+  if (history.records.length > MOST_RECORDS) history.records = history.records.filter((_, i) => i % 2);
+}
+
+function showReport(r) {
+  const [phase, detail] = typeof r.phase === "string" ? [r.phase, null] : Object.entries(r.phase)[0];
+  $("phase").textContent = detail ? `${phase} (${r.replay.steps} of ${detail.need} steps)` : phase;
+  const done = Math.max(r.target_steps ? r.steps / r.target_steps : 0, r.target_minutes ? r.elapsed / 60 / r.target_minutes : 0);
+  $("progress").value = Math.min(1, done);
+  $("progress").hidden = !(r.target_steps || r.target_minutes);
+  const mean = r.returns.length ? r.returns.reduce((a, b) => a + b, 0) / r.returns.length : NaN;
+  const lags = r.actors.map((a) => a.lag_updates).sort((a, b) => a - b);
+  tiles({
+    "Environment steps": `${r.steps.toLocaleString("en")}${r.target_steps ? ` of ${short(r.target_steps)}` : ""}`,
+    "Steps, updates each second": `${short(r.steps_per_s)}, ${short(r.updates_per_s)}`,
+    Updates: r.updates.toLocaleString("en"), Episodes: r.episodes.toLocaleString("en"),
+    "Return, last and mean": `${short(r.returns.at(-1) ?? NaN)}, ${short(mean)}`,
+    Replay: `${short(r.replay.steps)} of ${short(r.replay.cap)} steps, ${bytes(r.replay.bytes)} of ${bytes(r.replay.cap_bytes)}`,
+    "Replay on disk": bytes(r.replay.disk_bytes), "Replay ratio": short(r.replay_ratio),
+    "Learner waits": percent(r.learner_waits), "Actors wait": percent(r.actors_wait),
+    "Lag, median and most": lags.length ? `${lags[Math.floor((lags.length - 1) / 2)]}, ${lags.at(-1)} updates` : "no actors",
+    "Memory, learner and actors": `${bytes(r.rss)}, ${bytes(r.actors.reduce((sum, a) => sum + a.rss, 0))}`,
+    "Published snapshot": r.version.toLocaleString("en"), "Since the start": time(r.elapsed),
+  });
+  if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.length);
+  actors = r.actors;
+  showActors();
+  draw($("picture"), r, state);
+  warn(r.warnings);
+}
+
+function tiles(values) {
+  $("tiles").replaceChildren(...Object.entries(values).map(([name, value]) => {
+    const tile = document.createElement("div");
+    tile.append(make("dt", name), make("dd", value));
+    return tile;
+  }));
+}
+
+const state = (a) => a.pid === 0 ? "restarting" : a.waits_for ? `waits for ${a.waits_for}` : "acts";
+const COLUMNS = [
+  ["actor", (a) => a.index], ["snapshot", (a) => a.version], ["lag", (a) => a.lag_versions], ["updates behind", (a) => a.lag_updates],
+  ["age, s", (a) => a.lag_seconds, (x) => x.toFixed(2)], ["steps", (a) => a.steps], ["steps/s", (a) => a.steps_per_s, (x) => x.toFixed(1)],
+  ["ack, ms", (a) => a.ack_ms, (x) => x.toFixed(1)], ["memory", (a) => a.rss, bytes], ["restarts", (a) => a.restarts], ["state", state],
+];
+let actors = [], sorted = 0, down = false;
+COLUMNS.forEach(([name], i) => {
+  const head = document.createElement("th"), button = make("button", name);
+  head.scope = "col";
+  button.addEventListener("click", () => { down = sorted === i && !down; sorted = i; showActors(); });
+  head.append(button);
+  $("columns").append(head);
+});
+$("lagging").addEventListener("change", () => showActors());
+
+function showActors() {
+  const value = COLUMNS[sorted][1], lags = (a) => a.pid === 0 || a.lag_versions >= LAGGING;
+  const rows = actors.filter((a) => !$("lagging").checked || lags(a));
+  rows.sort((a, b) => (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : a.index - b.index) * (down ? -1 : 1));
+  [...$("columns").children].forEach((head, i) => head.setAttribute("aria-sort", i !== sorted ? "none" : down ? "descending" : "ascending"));
+  $("shown").textContent = `${rows.length} of ${actors.length}`;
+  $("actors").replaceChildren(...rows.map((actor) => {
+    const row = document.createElement("tr");
+    row.className = lags(actor) ? "lagging" : "";
+    row.append(...COLUMNS.map(([, of, show]) => make("td", (show ?? String)(of(actor)))));
+    return row;
+  }));
+}
+
+function warn(messages) {
+  if (!messages.length) return;
+  const list = $("warnings");
+  if (!list.querySelector(".new")) list.replaceChildren();
+  for (const message of messages) list.prepend(Object.assign(make("li", `${new Date().toLocaleTimeString()} ${message}`), { className: "new" }));
+  while (list.children.length > 200) list.lastChild.remove();
+}
+
+async function ask(request) {
+  $("answer").textContent = "asked …";
+  try {
+    const headers = { "content-type": "application/json" };
+    const answer = await fetch("/api/ask", { method: "POST", headers, body: JSON.stringify(request) });
+    const text = await answer.text();
+    const said = answer.ok ? JSON.parse(text) : { refused: text };
+    $("answer").textContent = said.done ?? `refused: ${said.refused}`;
+  } catch (error) { $("answer").textContent = `not reached: ${error.message}`; }
+}
+
+$("asks").addEventListener("click", (event) => {
+  const request = event.target.dataset.ask;
+  if (request === "stop") {
+    $("question").textContent = "Save and end this run?";
+    $("confirm").returnValue = "no";
+    $("confirm").showModal();
+  } else if (request) ask(request);
+});
+$("confirm").addEventListener("close", () => { if ($("confirm").returnValue === "yes") ask("stop"); });
+$("count").addEventListener("input", () => { $("count").dataset.touched = "yes"; });
+$("scale").addEventListener("submit", (event) => {
+  event.preventDefault();
+  delete $("count").dataset.touched;
+  ask({ scale: { actors: Number($("count").value) } });
+});
+
+async function showConfig() {
+  const answer = await fetch("/api/config");
+  if (!answer.ok) return;
+  const { run, config, differences } = await answer.json();
+  $("run").textContent = run;
+  document.title = `${run} – Lucid`;
+  $("config").textContent = config;
+  const lines = differences.map((d) => make("li", `${d.key} = ${d.value}, not ${d.default}`));
+  $("differences").replaceChildren(...(lines.length ? lines : [make("li", "all defaults")]));
+}
+
+const events = new EventSource("/api/events");
+events.onopen = () => { $("connection").textContent = "live"; };
+events.onerror = () => { $("connection").textContent = "not connected; trying again"; };
+events.onmessage = ({ data }) => {
+  const word = JSON.parse(data);
+  if (word.report) { showReport(word.report); readOn(); }
+  if (word.end !== undefined) { events.close(); $("phase").textContent = "ended"; $("connection").textContent = word.end; }
+};
+offerRuns($("look"), $("runs"), $("compared"));
+showConfig().catch(() => {});
+readOn();

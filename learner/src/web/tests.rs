@@ -1,0 +1,208 @@
+//! The server over a real socket, with a client by hand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use shared::config::Config;
+use shared::metrics::{ActorReport, Report};
+
+use super::*;
+use crate::control::{Answer, Asked, Request, Word};
+
+struct Site {
+    server: Server,
+    hub: Hub,
+    asked: crossbeam::channel::Receiver<Asked>,
+    _runs: tempfile::TempDir,
+}
+
+fn site(change: impl FnOnce(&mut WebConfig, &Path)) -> Site {
+    let runs = tempfile::tempdir().unwrap();
+    for (name, record) in
+        [("own", "{\"step\":1,\"learner/update_ms\":5.0,\"learner/skipped\":2.0}\n"), ("other", "{\"step\":9}\n")]
+    {
+        std::fs::create_dir(runs.path().join(name)).unwrap();
+        std::fs::write(runs.path().join(name).join("metrics.jsonl"), record).unwrap();
+    }
+    std::fs::write(runs.path().join("metrics.jsonl"), "secret\n").unwrap();
+    let mut config = Config::load(&[] as &[&str], &[] as &[&str]).unwrap().web;
+    change(&mut config, runs.path());
+    let (hub, asked) = Hub::new();
+    let server = Server::open(&config, &runs.path().join("own"), hub.clone()).unwrap();
+    Site { server, hub, asked, _runs: runs }
+}
+
+fn with_token(config: &mut WebConfig, dir: &Path) {
+    let path = dir.join("token");
+    std::fs::write(&path, "0123456789abcdef\n").unwrap();
+    config.token_file = path.to_string_lossy().into_owned();
+}
+
+impl Site {
+    fn send(&self, head: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.server.address().port())).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(stream, "{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).unwrap();
+        stream
+    }
+
+    fn get(&self, path: &str, headers: &str) -> String {
+        let mut text = String::new();
+        let stream = &mut self.send(&format!("GET {path} HTTP/1.1\r\n{headers}"), "");
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn ask(&self, headers: &str) -> String {
+        let head = format!("POST /api/ask HTTP/1.1\r\n{headers}\r\ncontent-type: application/json");
+        let mut text = String::new();
+        self.send(&head, "\"pause\"").read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap()
+}
+
+fn report() -> Report {
+    let actor = ActorReport { index: 3, pid: 7, lag_updates: 4, ack_ms: 2.0, ..Default::default() };
+    Report { steps: 41, updates: 6, actors: vec![actor], ..Default::default() }
+}
+
+#[test]
+fn the_page_takes_nothing_from_elsewhere() {
+    let site = site(|_, _| ());
+    for path in ["/", "/app.js", "/chart.js", "/picture.js", "/runs.js", "/style.css"] {
+        let answer = site.get(path, "host: localhost");
+        assert_eq!(status(&answer), "200", "{path}");
+        assert!(answer.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{answer}");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        assert!(!body.contains("innerHTML") && !body.contains("https://"), "{path}");
+    }
+    assert_eq!(status(&site.get("/nothing", "host: localhost")), "404");
+}
+
+#[test]
+fn events_arrive_and_end_with_the_server() {
+    let Site { server, hub, asked: _asked, _runs } = site(|_, _| ());
+    hub.tell(Word::Report(Box::new(report())));
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET /api/events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("\"steps\":41")));
+    hub.tell(Word::End("enough".into()));
+    drop(server);
+    assert!(lines.any(|line| line == "data: {\"end\":\"enough\"}"));
+    assert_eq!(lines.find(|line| line.starts_with("data")), None, "the stream ends");
+}
+
+#[test]
+fn a_request_is_answered_and_one_from_another_page_or_name_is_refused() {
+    let site = site(|_, _| ());
+    let (asked, port) = (site.asked.clone(), site.server.address().port());
+    let launcher = std::thread::spawn(move || {
+        let heard: Vec<Request> = asked
+            .iter()
+            .take(1)
+            .map(|asked| {
+                asked.answer.send(Answer::Done("paused".into())).unwrap();
+                asked.request
+            })
+            .collect();
+        (heard, asked)
+    });
+    for headers in [
+        format!("host: localhost:{port}\r\norigin: http://evil.example"),
+        format!("host: localhost:{port}\r\norigin: null"),
+        format!("host: localhost:{port}\r\nsec-fetch-site: cross-site"),
+        format!("host: evil.example:{port}\r\norigin: http://evil.example:{port}"),
+        format!("host: 10.0.0.1:{port}"),
+    ] {
+        assert_eq!(status(&site.ask(&headers)), "403", "{headers}");
+    }
+    let plain = site.send("POST /api/ask HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain", "\"stop\"");
+    assert!(BufReader::new(plain).lines().next().unwrap().unwrap().contains(" 415 "));
+    let answer = site.ask(&format!("host: localhost:{port}\r\norigin: http://localhost:{port}"));
+    assert!(status(&answer) == "200" && answer.ends_with("{\"done\":\"paused\"}"), "{answer}");
+    let (heard, asked) = launcher.join().unwrap();
+    assert_eq!((heard, asked.len()), (vec![Request::Pause], 0), "nothing else got through");
+}
+
+#[test]
+fn without_the_secret_nobody_comes_in_and_beyond_loopback_there_must_be_one() {
+    let site = site(with_token);
+    for headers in ["host: localhost", "host: localhost\r\nauthorization: Bearer 0123456789abcdeg"] {
+        assert_eq!(status(&site.get("/metrics", headers)), "401");
+        assert_eq!(status(&site.ask(headers)), "401");
+    }
+    assert_eq!(status(&site.get("/metrics", "host: localhost\r\nauthorization: Bearer 0123456789abcdef")), "200");
+    let answer = site.get("/?token=0123456789abcdef", "host: localhost");
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    assert!(status(&answer) == "303" && cookie.ends_with("; HttpOnly; SameSite=Strict"), "{answer}");
+    let cookie = cookie.split(';').next().unwrap();
+    assert_eq!(status(&site.get("/", &format!("host: localhost\r\ncookie: {cookie}"))), "200");
+    let mut open = Config::load(&[] as &[&str], &[] as &[&str]).unwrap().web;
+    open.address = "0.0.0.0".parse().unwrap();
+    assert!(matches!(Server::open(&open, Path::new("."), Hub::new().0), Err(WebError::Open { .. })));
+    assert!(
+        Config::load(&[] as &[&str], &["web.address=0.0.0.0"]).unwrap_err().to_string().contains("`web.token_file`")
+    );
+}
+
+#[test]
+fn records_come_by_offset_and_no_name_leads_out_of_the_folder() {
+    let site = site(|_, _| ());
+    let all = site.get("/api/records", "host: localhost");
+    let next = all.lines().find_map(|line| line.strip_prefix("lucid-next: ")).unwrap();
+    assert!(all.contains("\"step\":1"), "{all}");
+    let rest = site.get(&format!("/api/records?since={next}"), "host: localhost");
+    assert!(rest.ends_with("\r\n\r\n") && rest.contains(&format!("lucid-next: {next}")), "{rest}");
+    assert!(site.get("/api/records?since=99999", "host: localhost").contains("lucid-next: 0"));
+    assert!(site.get("/api/runs/other/records", "host: localhost").contains("\"step\":9"));
+    for name in ["..", "%2e%2e", ".", "..%2fown", "%2fetc", "own%2f..", "nothing"] {
+        let answer = site.get(&format!("/api/runs/{name}/records"), "host: localhost");
+        assert!(status(&answer) == "404" && !answer.contains("secret"), "{name}: {answer}");
+    }
+    assert!(site.get("/api/runs", "host: localhost").contains("\"name\":\"other\",\"own\":false,\"step\":9.0"));
+}
+
+#[test]
+fn numbers_for_prometheus_have_base_units_and_labels() {
+    let site = site(|_, _| ());
+    site.hub.tell(Word::Report(Box::new(report())));
+    let answer = site.get("/metrics", "host: localhost");
+    for line in [
+        "lucid_environment_steps_total 41.0",
+        "lucid_updates_skipped_total 2.0",
+        "lucid_update_seconds 0.005",
+        "lucid_actor_lag_updates{actor=\"3\"} 4.0",
+        "lucid_actor_acknowledge_seconds{actor=\"3\"} 0.002",
+        "# EOF",
+    ] {
+        assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
+    }
+}
+
+#[test]
+fn what_the_dashboard_and_the_alerts_name_is_served() {
+    let record =
+        "{\"step\":1,\"episode/return\":1,\"learner/update_ms\":5,\"learner/batch_ms\":1,\"train/loss/dyn\":1}\n";
+    let site = site(|_, runs| std::fs::write(runs.join("own/metrics.jsonl"), record).unwrap());
+    site.hub.tell(Word::Report(Box::new(report())));
+    let answer = site.get("/metrics", "host: localhost");
+    let served: std::collections::BTreeSet<&str> = answer
+        .lines()
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .filter(|name| name.starts_with("lucid_"))
+        .collect();
+    let name = regex::Regex::new("lucid_[a-z0-9_]+").unwrap();
+    for text in [include_str!("../../../docs/grafana/lucid.json"), include_str!("../../../docs/grafana/alerts.yml")] {
+        let named: Vec<&str> = name.find_iter(text).map(|found| found.as_str()).collect();
+        assert!(!named.is_empty());
+        named.iter().for_each(|name| assert!(served.contains(name), "{name} is not among {served:?}"));
+    }
+}
