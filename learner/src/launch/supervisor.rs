@@ -17,6 +17,7 @@ use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
 use crate::error::{io, wire};
 use crate::report::Screen;
+use crate::web::Server;
 
 /// How often children are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -36,6 +37,9 @@ enum Event {
 
 /// Run until the end. `extra`: arguments that only the learner understands.
 pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> {
+    let (hub, asked) = Hub::new();
+    let socket = Socket::open(&resolved.dir, hub.clone())?;
+    let page = page(resolved, &hub)?;
     let token = token();
     let door = Doorway::open().map_err(wire("opening a door for the learner"))?;
     let mut args = vec!["learner".to_string(), "--run".into(), resolved.dir.to_string_lossy().into_owned()];
@@ -45,9 +49,7 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
     let (sender, events) = unbounded();
     wait_for_learner(door, resolved.config.sync.join_timeout, sender.clone())?;
     watch_signals(sender.clone())?;
-    let (hub, asked) = Hub::new();
     pass_on(asked, sender.clone())?;
-    let socket = Socket::open(&resolved.dir, hub.clone())?;
     let supervisor = Supervisor {
         resolved,
         hub,
@@ -64,8 +66,19 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         outcome: None,
     };
     let result = supervisor.run(&events, &sender);
-    drop(socket);
+    drop((socket, page));
     result
+}
+
+/// Serve the page about the run, unless the config does without.
+fn page(resolved: &Resolved, hub: &Hub) -> Result<Option<Server>, RunError> {
+    let config = &resolved.config.web;
+    if !config.enabled {
+        return Ok(None);
+    }
+    let server = Server::open(config, &resolved.dir, hub.clone())?;
+    println!("watch it at http://{}/ or with: lucid watch {}", server.address(), resolved.dir.display());
+    Ok(Some(server))
 }
 
 fn pass_on(asked: Receiver<Asked>, events: Sender<Event>) -> Result<(), RunError> {
