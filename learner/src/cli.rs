@@ -9,6 +9,7 @@ mod params;
 mod plot;
 mod train;
 mod vit;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     /// Start a run, or go on with one.
     Train(train::Args),
+    Watch(watch::Args),
     /// Run episodes with a run's newest checkpoint.
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
@@ -52,6 +54,7 @@ enum Command {
 pub fn main() -> Result<(), RunError> {
     match Cli::parse().command {
         Command::Train(args) => train::run(args),
+        Command::Watch(args) => watch::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
         Command::Import(args) => import::run(args),

@@ -30,6 +30,7 @@ mod run;
 mod saver;
 mod train_loop;
 pub mod vit;
+mod watch;
 pub mod weights;
 
 pub use error::RunError;
