@@ -10,6 +10,7 @@ mod params;
 mod plot;
 mod train;
 mod vit;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +41,7 @@ enum Command {
     Stop(control::Args),
     /// Change an option of a run that goes on.
     Set(control::SetArgs),
+    Watch(watch::Args),
     /// Run episodes with a run's newest checkpoint.
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
@@ -72,6 +74,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Checkpoint(args) => control::ask(&args, Request::Checkpoint),
         Command::Stop(args) => control::ask(&args, Request::Stop),
         Command::Set(args) => control::set(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
         Command::Import(args) => import::run(args),

@@ -31,6 +31,7 @@ mod run;
 mod saver;
 mod train_loop;
 pub mod vit;
+mod watch;
 pub mod web;
 pub mod weights;
 

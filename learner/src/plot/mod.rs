@@ -4,7 +4,7 @@ mod curves;
 mod data;
 mod error;
 mod picture;
-mod records;
+pub(crate) mod records;
 #[cfg(test)]
 mod tests;
 

@@ -9,9 +9,12 @@ use shared::metrics::METRICS;
 
 use super::PlotError;
 
+/// The file in the run folder.
+const FILE: &str = "metrics.jsonl";
+
 /// A number that the run reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Environment steps by then.
     pub step: f64,
     /// Updates by then.
@@ -29,34 +32,60 @@ struct Record {
     step: f64,
     update: f64,
     time: f64,
-    value: Option<f64>,
+    values: Vec<Option<f64>>,
     episodes: Option<f64>,
 }
 
-/// The numbers of one metric, oldest first, at least one. What a run did after the checkpoint from which it went on later is
-/// left out, and so is a last line that is still being written.
+/// The numbers of one metric, oldest first, at least one.
 pub(super) fn read(run: &Path, metric: &str) -> Result<Vec<Sample>, PlotError> {
-    let path = run.join("metrics.jsonl");
-    let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => PlotError::NoMetrics { run: run.into() },
-        _ => PlotError::Read { path: path.clone(), source },
-    })?;
-    let whole = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
     let mut names = BTreeSet::new();
+    let samples = each(run, &[metric], &mut names, Err)?.into_iter().flatten().collect::<Vec<_>>();
+    if samples.is_empty() { Err(absent(run.join(FILE), metric, &names)) } else { Ok(samples) }
+}
+
+/// The numbers of several metrics, each oldest first, and the names of all that the run reported. What a run did after the
+/// checkpoint from which it went on later is left out, and so is a last line that is still being written. `damaged` says whether
+/// to go on without a line that is no record.
+pub(crate) fn each(
+    run: &Path,
+    metrics: &[&str],
+    names: &mut BTreeSet<String>,
+    mut damaged: impl FnMut(PlotError) -> Result<(), PlotError>,
+) -> Result<Vec<Vec<Sample>>, PlotError> {
     let mut records: Vec<Record> = Vec::new();
-    for (index, line) in bytes[..whole].split(|b| *b == b'\n').enumerate().filter(|_| whole > 0) {
-        let parsed = parse(line, metric, &mut names);
-        let record = parsed.map_err(|message| PlotError::Line { path: path.clone(), line: index + 1, message })?;
+    for (index, line) in whole(run)?.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        let record = match parse(line, metrics, names) {
+            Ok(record) => record,
+            Err(message) => {
+                damaged(PlotError::Line { path: run.join(FILE), line: index + 1, message })?;
+                continue;
+            }
+        };
         while records.last().is_some_and(|last| last.step > record.step || last.update > record.update) {
             records.pop();
         }
         records.push(record);
     }
-    let samples = samples(&records, metric.starts_with("episode/"));
-    if samples.is_empty() { Err(absent(path, metric, &names)) } else { Ok(samples) }
+    Ok((0..metrics.len()).map(|i| samples(&records, i, metrics[i].starts_with("episode/"))).collect())
 }
 
-fn parse(line: &[u8], metric: &str, names: &mut BTreeSet<String>) -> Result<Record, String> {
+/// The newest record that is whole; none where there is none yet.
+pub(crate) fn last(run: &Path) -> Result<Option<Map<String, Value>>, PlotError> {
+    Ok(whole(run)?.rsplit(|b| *b == b'\n').find_map(|line| serde_json::from_slice(line).ok()))
+}
+
+/// The lines that have been written to their end.
+fn whole(run: &Path) -> Result<Vec<u8>, PlotError> {
+    let path = run.join(FILE);
+    let mut bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => PlotError::NoMetrics { run: run.into() },
+        _ => PlotError::Read { path, source },
+    })?;
+    bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0));
+    Ok(bytes)
+}
+
+fn parse(line: &[u8], metrics: &[&str], names: &mut BTreeSet<String>) -> Result<Record, String> {
     let record: Map<String, Value> = serde_json::from_slice(line).map_err(|error| format!("not a record: {error}"))?;
     let number = |key: &str| match record.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -68,13 +97,13 @@ fn parse(line: &[u8], metric: &str, names: &mut BTreeSet<String>) -> Result<Reco
         step: needed("step")?,
         update: needed("update")?,
         time: needed("time")?,
-        value: number(metric)?,
+        values: metrics.iter().map(|metric| number(metric)).collect::<Result<_, _>>()?,
         episodes: number("episode/count")?,
     })
 }
 
 /// A record of episodes is the mean of those that ended since the record before it.
-fn samples(records: &[Record], of_episodes: bool) -> Vec<Sample> {
+fn samples(records: &[Record], metric: usize, of_episodes: bool) -> Vec<Sample> {
     let start = records.first().map_or(0.0, |first| first.time);
     let mut counted = 0.0;
     let mut samples = Vec::new();
@@ -82,8 +111,14 @@ fn samples(records: &[Record], of_episodes: bool) -> Vec<Sample> {
         let episodes = record.episodes.unwrap_or(counted) - counted;
         counted += episodes;
         let weight = if of_episodes { episodes.max(1.0) } else { 1.0 };
-        let Record { step, update, time, value, .. } = *record;
-        samples.extend(value.map(|value| Sample { step, update, minutes: (time - start) / 60.0, value, weight }));
+        let Record { step, update, time, .. } = *record;
+        samples.extend(record.values[metric].map(|value| Sample {
+            step,
+            update,
+            minutes: (time - start) / 60.0,
+            value,
+            weight,
+        }));
     }
     samples
 }

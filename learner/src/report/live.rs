@@ -60,7 +60,8 @@ pub fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn progress(report: &Report) -> Vec<String> {
+/// Steps, updates, time.
+pub(crate) fn progress(report: &Report) -> Vec<String> {
     let mut parts = Vec::new();
     if let Phase::Filling { need } = report.phase {
         parts.push(format!("{} of {} steps before the first update", count(report.replay.steps), count(need)));
@@ -123,6 +124,13 @@ pub fn mean(returns: &[f64]) -> Option<f64> {
 }
 
 fn replay(report: &Report) -> Vec<String> {
+    let mut parts = fill(report);
+    parts.insert(1, waits(report));
+    parts
+}
+
+/// How full replay is.
+pub(crate) fn fill(report: &Report) -> Vec<String> {
     let r = report.replay;
     let share = |held: u64, cap: u64| if cap > 0 { held as f64 / cap as f64 } else { 0.0 };
     let full = share(r.steps, r.cap).max(share(r.bytes, r.cap_bytes)).max(share(r.disk_bytes, r.disk_cap_bytes));
@@ -130,7 +138,6 @@ fn replay(report: &Report) -> Vec<String> {
     let disk = format!("{}/{} on disk", bytes(r.disk_bytes), bytes(r.disk_cap_bytes));
     let mut parts = vec![
         format!("{:.0}% full", full * 100.0),
-        waits(report),
         format!("{}/{} steps", count(r.steps), count(r.cap)),
         format!("{}/{}", bytes(r.bytes), bytes(r.cap_bytes)),
     ];
@@ -139,7 +146,7 @@ fn replay(report: &Report) -> Vec<String> {
 }
 
 /// Who waits for whom.
-fn waits(report: &Report) -> String {
+pub(crate) fn waits(report: &Report) -> String {
     let (learner, actors) = (report.learner_waits, report.actors_wait);
     let percent = |share: f64| format!("({:.0}%)", share * 100.0);
     match report.phase {
@@ -151,7 +158,8 @@ fn waits(report: &Report) -> String {
     }
 }
 
-fn lag(report: &Report) -> Vec<String> {
+/// How old the policies are that act.
+pub(crate) fn lag(report: &Report) -> Vec<String> {
     let Some([versions, updates, seconds]) = report.lag() else { return vec!["no actors".into()] };
     let whole = |s: Spread| [s.median, s.p95, s.max].map(|v| count(v as u64)).join("/");
     vec![
@@ -196,7 +204,8 @@ fn state(actor: &ActorReport) -> String {
     if actor.restarts > 0 { format!("{doing} (restarts: {})", actor.restarts) } else { doing }
 }
 
-fn others(rest: &[ActorReport], all: bool) -> Vec<String> {
+/// Actors without a row of their own; `all`: there is no row at all.
+pub(crate) fn others(rest: &[ActorReport], all: bool) -> Vec<String> {
     let number = |of: fn(&&ActorReport) -> bool| rest.iter().filter(of).count();
     let rate: f64 = rest.iter().map(|a| a.steps_per_s).sum();
     vec![

@@ -3,11 +3,11 @@
 //! What is shown is made by pure functions ([`live`], [`start`]); [`Screen`] decides where it goes. A screen never fails: a
 //! run does not end because nobody looks at it any more.
 
-mod live;
+pub(crate) mod live;
 mod start;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
