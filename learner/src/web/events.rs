@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
-use crate::control::{Hub, Word};
+use crate::control::Word;
 
 /// Words that may wait for a visitor before some are missed.
 const WAITING: usize = 16;
@@ -25,9 +25,8 @@ pub fn channel() -> (broadcast::Sender<Text>, broadcast::WeakSender<Text>) {
     (sender, weak)
 }
 
-/// Pass on what the hub tells, until `quiet` closes; what it told before that is passed on still.
-pub fn bridge(hub: &Hub, words: &broadcast::Sender<Text>, quiet: &Receiver<()>) {
-    let told = hub.watch();
+/// Pass on what the hub has told, until `quiet` closes; what it told before that is passed on still.
+pub fn bridge(told: &Receiver<Arc<Word>>, words: &broadcast::Sender<Text>, quiet: &Receiver<()>) {
     let pass = |word: Arc<Word>| {
         if let Some(text) = text(&word) {
             // Without visitors there is nobody to tell.

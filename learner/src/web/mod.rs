@@ -80,15 +80,15 @@ impl Server {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let guard = guard::Guard::new(config, token, address.port());
-        let (words, bridged) = events::channel();
-        let app = routes::App::new(hub.clone(), run_dir, bridged).map_err(WebError::Start)?;
+        let (told, (words, bridged)) = (hub.watch(), events::channel());
+        let app = routes::App::new(hub, run_dir, bridged).map_err(WebError::Start)?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(BLOCKING).build();
         let (runtime, router) = (runtime.map_err(WebError::Start)?, routes::router(app, guard));
         let (stop, stopped) = watch::channel(());
         let (quiet, quieted) = crossbeam::channel::bounded(0);
         let mut server = Self { address, stop: Some(stop), quiet: Some(quiet), threads: Vec::new() };
         server.spawn("web", move || serve(runtime, listener, router, stopped))?;
-        server.spawn("web words", move || events::bridge(&hub, &words, &quieted))?;
+        server.spawn("web words", move || events::bridge(&told, &words, &quieted))?;
         Ok(server)
     }
 
