@@ -53,7 +53,8 @@ pub(crate) fn each(
     mut damaged: impl FnMut(PlotError) -> Result<(), PlotError>,
 ) -> Result<Vec<Vec<Sample>>, PlotError> {
     let mut records: Vec<Record> = Vec::new();
-    for (index, line) in whole(run)?.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+    let bytes = whole(run)?;
+    for (index, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|_| !bytes.is_empty()) {
         let record = match parse(line, metrics, names) {
             Ok(record) => record,
             Err(message) => {

@@ -50,6 +50,11 @@ pub(super) fn lines(report: &Report, width: usize) -> [String; LINES] {
     let limiter = [live::waits(report), format!("newest snapshot {}", count(report.version)), shares(report)];
     let mut lag = live::lag(report);
     lag.truncate(4);
+    // What the three numbers are is what may be cut off.
+    if let [first, _, ..] = &mut lag[..] {
+        *first = "med/p95/max".into();
+        lag.rotate_left(1);
+    }
     [
         fit("learner", &learner, width),
         fit("replay", &replay, width),
