@@ -92,7 +92,7 @@ pub(super) fn sentence(state: &State, now: Instant) -> String {
         None => "every actor holds the newest snapshot".into(),
         Some(actor) => {
             let plural = if actor.lag_versions == 1 { "" } else { "s" };
-            let lag = format!("{} version{plural} behind", count(actor.lag_versions));
+            let lag = format!("by {} version{plural}", count(actor.lag_versions));
             format!("▶ actor {} lags most, {lag}: {}", actor.index, why(state, report, actor, now))
         }
     }

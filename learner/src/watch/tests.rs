@@ -114,7 +114,7 @@ fn all_that_matters_is_on_screens_of_both_sizes() {
         for word in ["11,833", " 7 ", " 14 ", "0.52s", "1.5ms", "24,101", "31.5", " 2 ", "40.0 MiB", "waits: credits"] {
             assert!(row.contains(word), "{word}: {row}");
         }
-        shows(&lines, &["▶ actor 1 lags most, 7 versions behind: it waits for credits: the learner is behind"]);
+        shows(&lines, &["▶ actor 1 lags most, by 7 versions: it waits for credits: the learner is behind"]);
     }
 }
 
@@ -199,7 +199,7 @@ fn why_an_actor_lags() {
         actors::sentence(&state, now)
     };
     let says = |found: String, expected: &str| {
-        assert_eq!(found, format!("▶ actor 1 lags most, 7 versions behind: {expected}"));
+        assert_eq!(found, format!("▶ actor 1 lags most, by 7 versions: {expected}"));
     };
     says(why(|_| {}, true, start), "it acts, 31.5 steps/s, and takes a snapshot between two steps");
     says(why(|_| {}, true, later), "no step, no acknowledgement for 12s: stuck or stopped");
@@ -420,7 +420,7 @@ fn the_present_state_as_lines() {
         &lines,
         &["runs/quickstart: training", "48,210/100k steps", "replay ratio 31.9", "losses  dyn 1.32  rew 0.021"],
     );
-    shows(&lines, &[" 4063 ", "▶ actor 1 lags most, 7 versions", "! 13m 20s actor 1"]);
+    shows(&lines, &[" 4063 ", "▶ actor 1 lags most, by 7 versions", "! 13m 20s actor 1"]);
 }
 
 #[test]
