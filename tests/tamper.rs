@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use learner::checkpoint::Cut;
 use learner::vit::{Record, Stored};
 use rustix::process::Signal;
-use shared::snapshot::format::{HEADER, MAGIC};
+use shared::params::Params;
+use shared::snapshot::format::{HEADER, MAGIC, SnapshotView};
 
 use crate::support::{Run, checkpoint, flat, kill, lucid, small_vit, through};
 
@@ -105,6 +107,41 @@ fn in_the_shared_region_it_is_named_by_verify_and_ends_the_run_at_the_next_check
     assert!(!ok && flat(&text).contains(TENSOR), "{text}");
     kill(learner, Signal::CONT);
     ends_naming(run, TENSOR, &saved);
+}
+
+/// The region of a learner's ViT.
+fn encoder(learner: u32) -> SnapshotView {
+    let descriptors = fs::read_dir(format!("/proc/{learner}/fd")).unwrap().flatten().map(|fd| fd.path());
+    let shared = descriptors.filter(|fd| fs::read_link(fd).is_ok_and(|to| to.to_string_lossy().contains("memfd")));
+    let views = shared.filter_map(|fd| SnapshotView::open(Arc::new(fs::read(fd).ok()?)).ok());
+    views.into_iter().find(|view| view.version() == 0).expect("the learner has a region with a ViT")
+}
+
+#[test]
+fn in_a_kernel_laid_out_for_products_it_is_named_by_verify_and_ends_the_run() {
+    const LAID_OUT: &str = "products/blocks/1/mlp/fc2/kernel";
+    let dir = tempfile::tempdir().unwrap();
+    let weights = small_vit(dir.path());
+    let args =
+        [through(weights.to_str().unwrap()), ["--set", "vit.precision=bf16"].map(String::from).to_vec()].concat();
+    let run = start(&dir.path().join("run"), &args);
+    let saved = run.wait_for_checkpoint();
+    let learner = run.learner().unwrap();
+    kill(learner, Signal::STOP);
+    let region = encoder(learner);
+    let Ok(kernel) = Params::read_only(&[("", &region)]).unwrap().lookup(LAID_OUT) else {
+        // Without units for these products nothing is laid out, and the start says so.
+        assert!(run.output().contains("vit.precision"), "{}", run.output());
+        return;
+    };
+    let numbers: Vec<u8> = kernel.to_vec().unwrap().into_iter().flat_map(f32::to_le_bytes).collect();
+    let verify = || lucid(&["params", "verify", run.dir.to_str().unwrap()]);
+    assert!(verify().0);
+    alter_region(learner, &numbers);
+    let (ok, text) = verify();
+    assert!(!ok && flat(&text).contains(LAID_OUT), "{text}");
+    kill(learner, Signal::CONT);
+    ends_naming(run, LAID_OUT, &saved);
 }
 
 #[test]

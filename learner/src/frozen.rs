@@ -36,6 +36,8 @@ pub struct Trunk {
     /// Pretrained weights of the blocks that train, which start from them: not in the region, and not in the digest. By path below
     /// [`PREFIX`]; empty if all blocks are frozen.
     pub pretrained: shared::params::Tree,
+    /// Of its products; kernels that are laid out for them are in the region too.
+    pub precision: Precision,
     params: Params<ReadOnly>,
 }
 
@@ -95,7 +97,9 @@ impl Trunk {
     }
 
     fn absent(spec: VitSpec) -> Result<Self, RunError> {
-        Ok(Self { spec, region: None, record: None, pretrained: Default::default(), params: Params::read_only(&[])? })
+        let params = Params::read_only(&[])?;
+        let (pretrained, precision) = Default::default();
+        Ok(Self { spec, region: None, record: None, pretrained, precision, params })
     }
 
     fn from_tree(tree: Tree, spec: VitSpec, source: String, precision: Precision) -> Result<Self, RunError> {
@@ -113,7 +117,8 @@ impl Trunk {
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
         let params = Params::read_only(&[("", &view)])?;
         let record = Frozen { source, ..params.record(PREFIX)?.into() };
-        Ok(Self { spec, region: Some(region), record: Some(record), pretrained: Default::default(), params })
+        let pretrained = Default::default();
+        Ok(Self { spec, region: Some(region), record: Some(record), pretrained, precision, params })
     }
 
     /// What turns frames into what is recorded of them.

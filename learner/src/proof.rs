@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shared::params::{FrozenReport, Params};
+use shared::kernels::Precision;
+use shared::params::{FrozenReport, ParamError, Params, ReadOnly};
 use shared::snapshot::format::SnapshotView;
-use shared::vit::PREFIX;
+use shared::vit::{PREFIX, PRODUCTS, Tree, products};
 
 use crate::RunError;
 use crate::agent::Agent;
@@ -41,14 +42,44 @@ pub fn check_trunk(trunk: &Trunk) -> Result<(), RunError> {
 
 /// A trunk's parameters must be the recorded ones.
 pub fn check_trunk_against(trunk: &Trunk, frozen: &Frozen) -> Result<(), RunError> {
-    refuse(trunk.params().verify_against(&[frozen.record(PREFIX)])?)
+    check_encoder(trunk.params(), frozen, trunk.precision)
 }
 
-/// The frozen encoder in a region must be the recorded one.
-pub fn check_region(region: Vec<u8>, frozen: &Frozen) -> Result<(), RunError> {
+/// The frozen encoder in a region, whose products are of this precision, must be the recorded one.
+pub fn check_region(region: Vec<u8>, frozen: &Frozen, precision: Precision) -> Result<(), RunError> {
     let view = SnapshotView::open_altered(Arc::new(region))?;
-    let params = Params::read_only(&[("", &view)])?;
-    refuse(params.verify_against(&[frozen.record(PREFIX)])?)
+    check_encoder(&Params::read_only(&[("", &view)])?, frozen, precision)
+}
+
+fn check_encoder(params: &Params<ReadOnly>, frozen: &Frozen, precision: Precision) -> Result<(), RunError> {
+    refuse(params.verify_against(&[frozen.record(PREFIX)])?)?;
+    check_products(params, precision)
+}
+
+/// Kernels that are laid out for products must be what the kernels, which are proven, give again.
+fn check_products(params: &Params<ReadOnly>, precision: Precision) -> Result<(), RunError> {
+    let (own, below) = (format!("{PREFIX}/"), format!("{PRODUCTS}/"));
+    let (mut recorded, mut found) = (blake3::Hasher::new(), blake3::Hasher::new());
+    let (mut bytes, mut changed) = (0, Vec::new());
+    for path in params.paths().into_iter().filter(|path| path.starts_with(&below)) {
+        let name = path.replacen(&below, "", 1);
+        let kernel = params.lookup(&format!("{own}{name}"))?;
+        let tree = Tree::from([(name, (kernel.shape().to_vec(), kernel.to_vec().map_err(ParamError::from)?))]);
+        let expected = products(&tree, precision).into_iter().flat_map(|(_, values)| values);
+        let expected: Vec<u32> = expected.map(f32::to_bits).collect();
+        let values = params.lookup(&path)?.to_vec().map_err(ParamError::from)?;
+        let values: Vec<u32> = values.into_iter().map(f32::to_bits).collect();
+        let in_bytes = |bits: &[u32]| bits.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<u8>>();
+        recorded.update(&in_bytes(&expected));
+        found.update(&in_bytes(&values));
+        bytes += 4 * values.len();
+        if expected != values {
+            changed.push(path);
+        }
+    }
+    let [recorded, found] = [recorded, found].map(|hasher| hasher.finalize().to_hex().to_string());
+    let (prefix, source) = (PRODUCTS.to_string(), format!("kernels of {PREFIX}, laid out"));
+    refuse(vec![FrozenReport { prefix, recorded, found, source, bytes, changed }])
 }
 
 /// The first subtree that is not as recorded is an error.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use regex::Regex;
+use shared::kernels::Precision;
 use shared::snapshot::format::MAGIC;
 use shared::vit::PREFIX;
 
@@ -61,16 +62,16 @@ fn verify(run: &Path) -> Result<(), RunError> {
     }
     println!("{} frozen subtrees are as they were", frozen.len());
     match RunLock::holder(run, "learner.lock").zip(frozen.get(PREFIX)) {
-        Some((learner, recorded)) => verify_live(learner, recorded),
+        Some((learner, recorded)) => verify_live(learner, recorded, snapshot.config.vit.products()),
         None => Ok(()),
     }
 }
 
 /// Of a run that goes on now, the region too that its processes share.
-fn verify_live(learner: u32, recorded: &Frozen) -> Result<(), RunError> {
+fn verify_live(learner: u32, recorded: &Frozen, precision: Precision) -> Result<(), RunError> {
     match encoder_region(learner) {
         Some(region) => {
-            check_region(region, recorded)?;
+            check_region(region, recorded, precision)?;
             println!("{PREFIX} in the memory that process {learner} shares is as it was");
         }
         None => println!("{PREFIX} in the memory of process {learner} cannot be looked at from here"),

@@ -136,9 +136,7 @@ fn axes(plot: &Plot, area: &Area) -> Drawn {
 fn curves(plot: &Plot, chart: &mut Chart) -> Drawn {
     let thin = if plot.bands.is_empty() { 2 } else { 1 };
     let mean = plot.bands.iter().map(|band| (&band.mean, band_colour(plot, band), 3));
-    // Of runs that share a name, the band says where they are.
-    let alone = |curve: &&Curve| !plot.bands.iter().any(|band| band.name == curve.name);
-    let runs = plot.curves.iter().filter(alone).enumerate().map(|(i, curve)| (&curve.points, colour(i), thin));
+    let runs = alone(plot).enumerate().map(|(i, curve)| (&curve.points, colour(i), thin));
     for (points, colour, stroke) in runs.chain(mean) {
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(stroke * FINE)))?;
         // A line of one point cannot be seen.
@@ -167,6 +165,11 @@ fn outline(band: &Band) -> Vec<Point> {
     band.max.iter().chain(band.min.iter().rev()).copied().collect()
 }
 
+/// Runs that are drawn themselves: of those that share a name, the band says where they are.
+fn alone(plot: &Plot) -> impl Iterator<Item = &Curve> {
+    plot.curves.iter().filter(|curve| !plot.bands.iter().any(|band| band.name == curve.name))
+}
+
 /// Black for all runs together; of runs that share a name, the name's.
 fn band_colour(plot: &Plot, band: &Band) -> RGBColor {
     let at = plot.bands.iter().position(|other| other.name == band.name).unwrap_or(0);
@@ -179,7 +182,8 @@ fn colour(index: usize) -> RGBColor {
 
 /// From 0 on the horizontal axis; with some air on the vertical one.
 fn ranges(plot: &Plot) -> Drawn<[std::ops::Range<f64>; 2]> {
-    let points = || plot.curves.iter().flat_map(|c| &c.points).chain(plot.marks.iter().map(|m| &m.at));
+    let bands = || plot.bands.iter().flat_map(|band| band.min.iter().chain(&band.max));
+    let points = || alone(plot).flat_map(|c| &c.points).chain(bands()).chain(plot.marks.iter().map(|m| &m.at));
     let (mut low, mut high, mut end) = (f64::INFINITY, f64::NEG_INFINITY, 0.0f64);
     for (x, y) in points() {
         (low, high, end) = (low.min(*y), high.max(*y), end.max(*x));
@@ -229,8 +233,7 @@ impl Entry {
 
 fn legend(plot: &Plot) -> Vec<Entry> {
     let entry = |label: &str, style: ShapeStyle| Entry { label: label.into(), style };
-    let alone = |curve: &&Curve| !plot.bands.iter().any(|band| band.name == curve.name);
-    let runs = plot.curves.iter().filter(alone).enumerate();
+    let runs = alone(plot).enumerate();
     let runs = runs.map(|(i, c)| entry(&c.name, colour(i).stroke_width(2 * FINE)));
     let bands = plot.bands.iter().flat_map(|band| {
         let (colour, name) = (band_colour(plot, band), if band.name.is_empty() { "mean" } else { &band.name });
