@@ -38,7 +38,11 @@ enum Event {
 /// Run until the end. `extra`: arguments that only the learner understands.
 pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> {
     let (hub, asked) = Hub::new();
-    let socket = Socket::open(&resolved.dir, hub.clone())?;
+    // Some file systems have no sockets: the run goes on without.
+    let socket = Socket::open(&resolved.dir, hub.clone());
+    if let Err(error) = &socket {
+        eprintln!("{error}; `lucid watch`, `scale` and the like will not reach this run");
+    }
     let page = page(resolved, &hub)?;
     let token = token();
     let door = Doorway::open().map_err(wire("opening a door for the learner"))?;
