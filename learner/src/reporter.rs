@@ -10,6 +10,7 @@ use shared::wire::{LinkSender, Waiting};
 use crate::RunError;
 use crate::launch::Notice;
 use crate::links::Link;
+use crate::plot::records::FILE;
 use crate::run::Run;
 
 /// Time between two reports.
@@ -34,7 +35,7 @@ pub struct Reporter<'a> {
 impl<'a> Reporter<'a> {
     /// Goes on with the run folder's `metrics.jsonl`, and with its curves in TensorBoard.
     pub fn new(run: &'a Run, notices: LinkSender<Notice>) -> Result<Self, RunError> {
-        let file = JsonLines::open(&run.dir.join("metrics.jsonl"))?;
+        let file = JsonLines::open(&run.dir.join(FILE))?;
         let steps = run.counters().env_steps;
         let create = || EventFile::create(&run.dir.join("tensorboard"), steps, unix_time());
         let events = run.config.log.tensorboard.then(create).transpose()?;

@@ -7,7 +7,6 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use shared::metrics::Report;
 use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::actors::Actors;
 use super::child::Process;
@@ -15,8 +14,9 @@ use super::requests::Requests;
 use super::{Notice, Order, Resolved};
 use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
-use crate::error::{io, wire};
+use crate::error::wire;
 use crate::report::Screen;
+use crate::threads::{on_signals, spawn};
 use crate::web::Server;
 
 /// How often children are looked at.
@@ -101,18 +101,7 @@ fn wait_for_learner(door: Doorway, seconds: f64, events: Sender<Event>) -> Resul
 }
 
 fn watch_signals(events: Sender<Event>) -> Result<(), RunError> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(io("watch", "signals".as_ref()))?;
-    spawn("signals", move || {
-        for _ in signals.forever() {
-            if events.send(Event::Signal).is_err() {
-                return;
-            }
-        }
-    })
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
-    thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(io("start", name.as_ref()))
+    on_signals(&[SIGINT, SIGTERM], move || events.send(Event::Signal).is_ok())
 }
 
 pub(super) struct Supervisor<'a> {

@@ -10,7 +10,7 @@ use shared::metrics::METRICS;
 use super::PlotError;
 
 /// The file in the run folder.
-const FILE: &str = "metrics.jsonl";
+pub(crate) const FILE: &str = "metrics.jsonl";
 
 /// A number that the run reported.
 #[derive(Clone, Copy, Debug, PartialEq)]

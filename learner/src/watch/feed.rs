@@ -1,16 +1,14 @@
 //! What happens around the screen, each source on a thread of its own: words of the run, answers, keys, signals.
 
 use std::path::Path;
-use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::RunError;
 use crate::control::{Client, ControlError, Request, Word};
-use crate::error::io;
+use crate::threads::{on_signals, spawn};
 
 /// What happened.
 #[derive(Debug)]
@@ -103,16 +101,5 @@ pub(super) fn keys(events: Sender<Event>) -> Result<(), RunError> {
 
 /// Pass on signals to end.
 pub(super) fn signals(events: Sender<Event>) -> Result<(), RunError> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(io("watch", "signals".as_ref()))?;
-    spawn("signals", move || {
-        for _ in signals.forever() {
-            if events.send(Event::Signal).is_err() {
-                return;
-            }
-        }
-    })
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
-    thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(io("start", name.as_ref()))
+    on_signals(&[SIGINT, SIGTERM, SIGHUP], move || events.send(Event::Signal).is_ok())
 }

@@ -33,6 +33,7 @@ use crate::RunError;
 use crate::control::{Client, ControlError, Request};
 use crate::error::io;
 use crate::launch::RunLock;
+use crate::plot::records::FILE;
 
 /// How often the screen is drawn anew when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -96,7 +97,7 @@ fn open(run: &Path, events: &Sender<Event>) -> Result<State, RunError> {
 }
 
 fn is_run(run: &Path) -> bool {
-    run.join("config.toml").is_file() || run.join("metrics.jsonl").is_file()
+    run.join("config.toml").is_file() || run.join(FILE).is_file()
 }
 
 fn no_run(run: &Path) -> RunError {

@@ -7,14 +7,14 @@ use std::path::{Component, Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::plot::records::FILE;
+
 /// Most bytes of one piece.
 const PIECE: u64 = 1 << 20;
 /// Bytes from the end in which a run's last numbers are looked for.
 const END: u64 = 1 << 16;
 /// Most runs listed.
 const MOST: usize = 500;
-/// File of the records in a run folder.
-const FILE: &str = "metrics.jsonl";
 
 /// Whole lines of a file, and where the next ones begin.
 #[derive(Debug, Default, PartialEq)]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::median;
 use crate::RunError;
 use crate::error::io;
+use crate::plot::records::FILE;
 use crate::plot::{Curve, Plot};
 
 /// Seconds that a run may take to start and to end, beside those that are measured.
@@ -111,7 +112,7 @@ fn measure(args: &Args, task: &str, actors: usize) -> Result<Found, RunError> {
     if !status.success() {
         return Err(failed(format!("the run ended with {status}: {said}")));
     }
-    let file = run.join("metrics.jsonl");
+    let file = run.join(FILE);
     let text = fs::read_to_string(&file).map_err(io("read", &file))?;
     let records: Vec<BTreeMap<String, Value>> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     found(&records, args.seconds, actors, cores).map_err(failed)

@@ -1,0 +1,26 @@
+//! Threads of a process that drives others or watches a run.
+
+use std::path::Path;
+use std::thread;
+
+use signal_hook::iterator::Signals;
+
+use crate::RunError;
+use crate::error::io;
+
+/// Start a thread that nobody waits for.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(io("start", name.as_ref()))
+}
+
+/// Call `heard` on a thread of its own for each of these signals, until it says that nobody listens any more.
+pub(crate) fn on_signals(signals: &[i32], mut heard: impl FnMut() -> bool + Send + 'static) -> Result<(), RunError> {
+    let mut signals = Signals::new(signals).map_err(io("watch", Path::new("signals")))?;
+    spawn("signals", move || {
+        for _ in signals.forever() {
+            if !heard() {
+                return;
+            }
+        }
+    })
+}
