@@ -52,7 +52,7 @@ impl Features {
         let params = match bulk.as_ref().is_empty() {
             true => Params::read_only(&[])?,
             false => {
-                let view = SnapshotView::open(bulk.into_region()).map_err(|e| refuse(e.to_string()))?;
+                let view = SnapshotView::open(bulk.into_lasting_region()).map_err(|e| refuse(e.to_string()))?;
                 Params::read_only(&[("", &view)])?
             }
         };

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::{Device, Var};
 use ipc_channel::ipc::IpcSharedMemory;
@@ -114,7 +113,7 @@ impl Trunk {
         let weights = own.chain(products).map(weight).collect::<Result<Vec<_>, RunError>>()?;
         let header = SnapshotHeader { version: 0, update: 0, published: 0 };
         let region = IpcSharedMemory::from_bytes(&encode(&header, &weights)?);
-        let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
+        let view = SnapshotView::open(Bulk::Shared(region.clone()).into_lasting_region())?;
         let params = Params::read_only(&[("", &view)])?;
         let record = Frozen { source, ..params.record(PREFIX)?.into() };
         let pretrained = Default::default();

@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::{exp, max, sum};
+use super::math::{LANES, exp, max, total};
 use super::matmul::{Matrix, matmul};
 
 /// `out = softmax(q k' / sqrt(d)) v` for each frame and head.
@@ -23,29 +23,35 @@ pub fn attention(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, head
 fn attend(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, heads: usize) {
     let d = width / heads;
     let scale = 1.0 / (d as f32).sqrt();
-    let mut scores = vec![0.0; tokens * tokens];
+    let stride = tokens.next_multiple_of(LANES);
+    let mut scores = vec![0.0; tokens * stride];
     for h in 0..heads {
         let part = |i: usize| Matrix::new(&qkv[i * width + h * d..], tokens, d, 3 * width);
-        matmul(part(0), part(1).t(), &mut scores, tokens, false, 1);
-        scores.chunks_exact_mut(tokens).for_each(|row| softmax(row, scale));
-        matmul(Matrix::new(&scores, tokens, tokens, tokens), part(2), &mut out[h * d..], width, false, 1);
+        matmul(part(0), part(1).t(), &mut scores, stride, false, 1);
+        softmax(&mut scores, tokens, scale);
+        matmul(Matrix::new(&scores, tokens, tokens, stride), part(2), &mut out[h * d..], width, false, 1);
     }
 }
 
-/// Softmax of `scale * row`, in place.
+/// Softmax of `scale` times each row's first `tokens` numbers, in place. Rows lie so far apart that they are whole vectors.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn softmax(row: &mut [f32], scale: f32) {
-    let top = max(row);
-    let (chunks, rest) = row.as_chunks_mut::<16>();
-    let exps = |chunk: &mut [f32; 16]| chunk.iter_mut().for_each(|x| *x = exp((*x - top) * scale));
-    chunks.iter_mut().for_each(exps);
-    // As wide as the others, so that it vectorises too.
-    let mut last = [top; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    exps(&mut last);
-    rest.copy_from_slice(&last[..rest.len()]);
-    let inverse = 1.0 / sum(row, |x| x);
-    for x in row {
-        *x *= inverse;
+fn softmax(scores: &mut [f32], tokens: usize, scale: f32) {
+    for row in scores.chunks_exact_mut(tokens.next_multiple_of(LANES)) {
+        // So low that its exponential counts for nothing.
+        row[tokens..].fill(f32::MIN);
+        let top = max(row);
+        let (row, _) = row.as_chunks_mut::<LANES>();
+        let mut sums = [0.0; LANES];
+        for chunk in &mut *row {
+            chunk.iter_mut().zip(&mut sums).for_each(|(x, sum)| {
+                *x = exp((*x - top) * scale);
+                *sum += *x;
+            });
+        }
+        let inverse = 1.0 / total(sums);
+        let row = row.as_flattened_mut();
+        // Products with numbers so small would be slow.
+        row[tokens..].fill(0.0);
+        row.iter_mut().for_each(|x| *x *= inverse);
     }
 }

@@ -133,6 +133,8 @@ pub(crate) fn laid_out_len([inputs, outputs]: [usize; 2], precision: Precision) 
 
 /// Most rows that one thread takes at a time.
 const ROWS: usize = 512;
+/// Columns of results that are computed, used and forgotten before the next ones: of as many rows, they stay in the second cache.
+const COLUMNS: usize = 384;
 
 /// Rows of activations [rows, cols], as products with kernels take them.
 #[derive(Debug, Default)]
@@ -241,14 +243,30 @@ impl Linear<'_> {
         each(targets.into_iter().enumerate().collect(), threads, block);
     }
 
-    /// `out = f(x * kernel + bias)`, with `f` in place.
+    /// `out = f(x * kernel + bias)`, with `f` in place, of some columns at a time.
     pub fn fill(self, x: &Rows, out: &mut Rows, threads: usize, f: impl Fn(&mut [f32]) + Sync + Send) {
-        let block = |(i, mut block): (usize, RowsBlock)| {
-            let fill = |out: &mut [f32]| {
+        let block = |(i, block): (usize, RowsBlock)| match block {
+            RowsBlock::Plain(out) => {
                 self.block(x, i, threads, out);
                 f(out);
-            };
-            self.with_results(x, i, threads, |spare| block.fill(spare, fill));
+            }
+            RowsBlock::Laid(mut out) => RESULTS.with_borrow_mut(|results| {
+                let (first, outputs) = (i * x.block(threads), self.bias.len());
+                let rows = x.left.rows(first, x.block(threads).min(x.rows - first));
+                for left in (0..outputs).step_by(COLUMNS) {
+                    let cols = COLUMNS.min(outputs - left);
+                    results.resize(results.len().max(rows.count() * cols), 0.0);
+                    let results = &mut results[..rows.count() * cols];
+                    self.view(x).columns(left, cols).multiply(
+                        rows,
+                        results,
+                        cols,
+                        Begin::Row(&self.bias[left..][..cols]),
+                    );
+                    f(results);
+                    out.set_columns(left, Matrix::new(results, rows.count(), cols, cols));
+                }
+            }),
         };
         each(out.blocks(threads).into_iter().enumerate().collect(), threads, block);
     }
@@ -265,12 +283,18 @@ impl Linear<'_> {
 
     fn block(self, x: &Rows, i: usize, threads: usize, out: &mut [f32]) {
         let (first, count) = (i * x.block(threads), out.len() / self.bias.len());
-        assert_eq!(x.parts, self.precision.products(), "rows and kernel are of two precisions");
-        let Some(parts) = x.parts else {
+        if x.parts.is_none() {
+            assert!(self.precision.products().is_none(), "rows and kernel are of two precisions");
             return linear(&x.plain[first * x.cols..][..count * x.cols], self.kernel, self.bias, out, 1);
-        };
-        let view = View::new(self.kernel, x.cols, self.bias.len(), parts).expect("a laid-out kernel has its sizes");
-        view.multiply(x.left.rows(first, count), out, self.bias.len(), Begin::Row(self.bias));
+        }
+        self.view(x).multiply(x.left.rows(first, count), out, self.bias.len(), Begin::Row(self.bias));
+    }
+
+    /// The kernel, laid out for products with such rows.
+    fn view(&self, x: &Rows) -> View<'_> {
+        let parts = self.precision.products().filter(|parts| x.parts == Some(*parts));
+        let parts = parts.expect("rows and kernel are of one precision");
+        View::new(self.kernel, x.cols, self.bias.len(), parts).expect("a laid-out kernel has its sizes")
     }
 }
 

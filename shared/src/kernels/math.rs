@@ -91,7 +91,7 @@ pub fn max(x: &[f32]) -> f32 {
             lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    halved(lanes, |a, b| if b > a { b } else { a })
 }
 
 /// A slice in arrays of [`LANES`], the last filled up, so that loops over them vectorise to the end.
@@ -106,11 +106,16 @@ fn chunks(x: &[f32], fill: f32) -> impl Iterator<Item = [f32; LANES]> {
 /// Sum of the lanes.
 #[inline(always)]
 pub(crate) fn total(lanes: [f32; LANES]) -> f32 {
+    halved(lanes, |a, b| a + b)
+}
+
+/// One number of all lanes: the upper half of them joins the lower one, until there is one lane.
+#[inline(always)]
+fn halved(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
-    let mut lanes = lanes;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = join(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }

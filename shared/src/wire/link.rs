@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::large_pages::LargePages;
 use super::{WireError, codec};
 use crate::params::Region;
 
@@ -46,6 +47,17 @@ impl Bulk {
     /// As a region whose memory lives until its last reader has gone; shared memory is not copied.
     pub fn into_region(self) -> Region {
         Arc::new(self)
+    }
+
+    /// The same for what is read over and over, as a frozen network's weights are: in large pages if the system has some.
+    pub fn into_lasting_region(self) -> Region {
+        match self {
+            Bulk::Shared(memory) => match LargePages::new(memory) {
+                Ok(pages) => Arc::new(pages),
+                Err(memory) => Arc::new(Bulk::Shared(memory)),
+            },
+            bytes => Arc::new(bytes),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod codec;
 mod credits;
 mod doorway;
+mod large_pages;
 mod link;
 pub mod messages;
 

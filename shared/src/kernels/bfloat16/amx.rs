@@ -6,6 +6,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::{Begin, LeftRows, TILE, View};
@@ -13,6 +14,8 @@ use crate::kernels::processor;
 
 /// Bytes of a right operand taken at a time: they stay in the second cache while the left operand's rows pass.
 const GROUP: usize = 300 << 10;
+/// Pairs of the inner axis taken at a time: as many as let two tiles of the left operand's rows stay in the first cache.
+const DEPTH: usize = 192;
 
 /// Whether processor and system let this process use tiles.
 pub fn available() -> bool {
@@ -124,6 +127,7 @@ impl Tiles {
     ///
     /// # Safety
     /// Rows and columns of the block lie inside their matrices, and no other [`Tiles`] of this thread are in use.
+    #[inline(always)]
     pub unsafe fn run(&mut self, block: Block) {
         // SAFETY: tiles are available, as `new` saw, and get the block's shape; the rest is the caller's word.
         unsafe {
@@ -204,22 +208,35 @@ macro_rules! dot {
 
 pub fn multiply(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin) {
     let mut tiles = Tiles::new();
-    let group = (GROUP / (4 * rhs.pairs.max(1))).max(1).next_multiple_of(2 * TILE);
+    let group = (GROUP / (4 * rhs.pairs.clamp(1, DEPTH))).next_multiple_of(2 * TILE);
     for left in (0..rhs.cols).step_by(group) {
-        for row in (0..lhs.rows).step_by(2 * TILE) {
-            for first in (left..rhs.cols.min(left + group)).step_by(2 * TILE) {
-                let block = block(rhs, lhs, out, stride, begin, row, first);
-                // SAFETY: no other tiles are in use; rows and columns lie inside their matrices, by the word of `block`.
-                unsafe { tiles.run(block) }
+        for top in (0..rhs.pairs.max(1)).step_by(DEPTH) {
+            let pairs = top..rhs.pairs.min(top + DEPTH);
+            let begin = if top == 0 { begin } else { Begin::Add };
+            for row in (0..lhs.rows).step_by(2 * TILE) {
+                for first in (left..rhs.cols.min(left + group)).step_by(2 * TILE) {
+                    let block = block(rhs, lhs, out, stride, begin, [row, first], pairs.clone());
+                    // SAFETY: no other tiles are in use; rows and columns lie inside their matrices, by the word of `block`.
+                    unsafe { tiles.run(block) }
+                }
             }
         }
     }
 }
 
-/// The two by two tiles of results from row `row` and column `first` on. They lie inside the matrices, whose extents
-/// `View::multiply` compared, as it did that of a row to begin with; both operands hold all pairs of their extents, in whole tiles,
-/// by construction.
-fn block(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin, row: usize, first: usize) -> Block {
+/// The two by two tiles of results from row `row` and column `first` on, of sums over some pairs. They lie inside the matrices, whose
+/// extents `View::multiply` compared, as it did that of a row to begin with; both operands hold all pairs of their extents, in whole
+/// tiles, by construction. (Inlined, as what takes it: a block in memory would be read back only after the results before it are stored.)
+#[inline(always)]
+fn block(
+    rhs: View,
+    lhs: LeftRows,
+    out: &mut [f32],
+    stride: usize,
+    begin: Begin,
+    [row, first]: [usize; 2],
+    depth: Range<usize>,
+) -> Block {
     let pairs = rhs.pairs;
     let out: *mut u8 = out[row * stride + first..].as_mut_ptr().cast();
     let next = 4 * TILE;
@@ -231,13 +248,13 @@ fn block(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin,
     Block {
         shape: Shape::new((lhs.rows - row).min(2 * TILE), (rhs.cols - first).min(2 * TILE)),
         turns: 1,
-        depth: pairs,
-        a: lhs.pairs[row * pairs..].as_ptr().cast(),
+        depth: depth.len(),
+        a: lhs.pairs[row * pairs + depth.start * TILE..].as_ptr().cast(),
         a_row: 4 * TILE,
         a_next: 4 * TILE * pairs,
         a_step: 4 * TILE * TILE,
         a_turn: 0,
-        b: rhs.lines[first / TILE * pairs..].as_ptr().cast(),
+        b: rhs.lines[first / TILE * pairs + depth.start..].as_ptr().cast(),
         b_row: 4 * TILE,
         b_next: 4 * TILE * pairs,
         b_turn: 0,
@@ -250,6 +267,7 @@ fn block(rhs: View, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin,
 
 /// # Safety
 /// The tiles have the block's shape, and rows and columns of the block lie inside their matrices.
+#[inline(always)]
 unsafe fn run(block: Block) {
     let Block { shape, depth, a, a_row, a_next, a_step, b, b_row, b_next, out, out_row, out_next: next, start, .. } =
         block;

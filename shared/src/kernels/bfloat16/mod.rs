@@ -223,6 +223,13 @@ impl<'a> View<'a> {
         whole.then_some(Self { lines, rows, cols, pairs: parts.count() * pairs(rows) })
     }
 
+    /// Up to `count` of its columns, from `first` on; both are multiples of a panel.
+    pub fn columns(self, first: usize, count: usize) -> Self {
+        let cols = count.min(self.cols - first);
+        let lines = &self.lines[first / LANES * self.pairs..][..cols.div_ceil(LANES) * self.pairs];
+        Self { lines, cols, ..self }
+    }
+
     /// `out = begin + lhs * self`; rows of `out` lie `stride` elements apart. Panics if shapes do not match, `out` is too short, or this
     /// is not [`available`].
     pub fn multiply(self, lhs: LeftRows, out: &mut [f32], stride: usize, begin: Begin) {
@@ -323,6 +330,13 @@ pub struct LeftRows<'a> {
     col: usize,
 }
 
+impl LeftRows<'_> {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.rows
+    }
+}
+
 /// Some rows of a left operand, to be set.
 #[derive(Debug)]
 pub struct LeftBlock<'a> {
@@ -336,17 +350,7 @@ impl LeftBlock<'_> {
     /// Take the values of `matrix`, which without tiles has rows that lie next to each other.
     pub fn set(&mut self, matrix: Matrix) {
         assert_eq!(matrix.shape(), (self.rows, self.cols), "rows of a left operand have other sizes");
-        let (values, row_stride, col_stride) = matrix.parts();
-        if self.depth == 0 {
-            return;
-        }
-        if tiled() {
-            return self.set_tiles(matrix);
-        }
-        assert_eq!(col_stride, 1, "a row of the matrix lies in pieces");
-        for (row, out) in self.pairs.chunks_exact_mut(self.depth).enumerate() {
-            neighbours(&values[row * row_stride..][..self.cols], out, false);
-        }
+        self.set_columns(0, matrix);
     }
 
     /// Take `values`, row by row.
@@ -354,9 +358,27 @@ impl LeftBlock<'_> {
         self.set(Matrix::new(values, self.rows, self.cols, self.cols));
     }
 
-    fn set_tiles(&mut self, matrix: Matrix) {
-        let (rows, cols, part) = (self.rows, self.cols, pairs(self.cols));
+    /// As [`LeftBlock::set`], for the columns from `left` on, a multiple of a panel, and not beyond the last.
+    pub fn set_columns(&mut self, left: usize, matrix: Matrix) {
         let (values, row_stride, col_stride) = matrix.parts();
+        let (rows, cols) = matrix.shape();
+        assert!(rows == self.rows && left + cols <= self.cols, "columns of a left operand have other sizes");
+        if self.depth == 0 {
+            return;
+        }
+        if tiled() {
+            return self.set_tiles(left, matrix);
+        }
+        assert_eq!(col_stride, 1, "a row of the matrix lies in pieces");
+        for (row, out) in self.pairs.chunks_exact_mut(self.depth).enumerate() {
+            neighbours(&values[row * row_stride..][..cols], &mut out[left / 2..], false);
+        }
+    }
+
+    fn set_tiles(&mut self, left: usize, matrix: Matrix) {
+        let (part, (rows, cols)) = (pairs(self.cols) * TILE, matrix.shape());
+        let (values, row_stride, col_stride) = matrix.parts();
+        let place = left / 2 * TILE..(left + cols).div_ceil(2 * TILE) * TILE * TILE;
         for (i, out) in self.pairs.chunks_exact_mut(self.depth * TILE).enumerate() {
             let first_row = i * TILE;
             let count = TILE.min(rows - first_row);
@@ -373,10 +395,10 @@ impl LeftBlock<'_> {
                     }
                 }
             };
-            tiles(&mut out[..part * TILE], false);
-            if self.depth > part {
-                tiles(&mut out[2 * part * TILE..], true);
-                out.copy_within(..part * TILE, part * TILE);
+            tiles(&mut out[place.clone()], false);
+            if out.len() > part {
+                tiles(&mut out[2 * part..][place.clone()], true);
+                out.copy_within(place.clone(), part + place.start);
             }
         }
     }
