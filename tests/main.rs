@@ -10,4 +10,5 @@ mod processes;
 mod support;
 mod tamper;
 mod tensorboard;
+mod trace;
 mod train;

@@ -12,7 +12,7 @@ mod recorder;
 pub use act_loop::ActLoop;
 pub use features::{Features, agent_spaces};
 pub use meter::Meter;
-pub use process::{Args, TOKEN_VAR, run, stream_seed};
+pub use process::{Args, TOKEN_VAR, name, run, stream_seed};
 pub use receiver::Policy;
 
 use shared::wire::WireError;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use shared::trace::span;
 use shared::wire::{Episode, Numbers, Waiting};
 
 /// How often numbers are sent.
@@ -18,6 +19,17 @@ pub enum Part {
     Env,
     /// In the frozen encoder.
     Features,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Part::Wait => "wait for the learner",
+            Part::Policy => "policy",
+            Part::Env => "environments",
+            Part::Features => "encoder",
+        }
+    }
 }
 
 /// Collects numbers between two reports.
@@ -53,6 +65,7 @@ impl Meter {
     /// Run something and count its time.
     pub fn time<R>(&mut self, part: Part, run: impl FnOnce() -> R) -> R {
         let start = Instant::now();
+        let _span = span(part.name());
         let result = run();
         self.spent[part as usize] += start.elapsed().as_secs_f32();
         result

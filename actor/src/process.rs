@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shared::config::Config;
 use shared::experience::StreamId;
+use shared::trace;
 use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Waiting, Welcome, knock};
 
 use crate::act_loop::ActLoop;
@@ -47,6 +48,7 @@ pub fn run(args: &Args) -> Result<(), ActorError> {
     let receiver = Receiver {
         link: receiver,
         reply: sender.clone(),
+        index: args.actor,
         blueprint: Blueprint {
             config: config.acting_through(sizes.as_ref(), &welcome.env_obs)?,
             obs: welcome.agent_obs.clone(),
@@ -56,6 +58,7 @@ pub fn run(args: &Args) -> Result<(), ActorError> {
         inbox: inbox.clone(),
     };
     thread::Builder::new().name("receiver".into()).spawn(move || receiver.run())?;
+    trace::name_thread("act");
     Session::new(args, &config, &welcome, features, sender, inbox)?.run()
 }
 
@@ -77,6 +80,11 @@ fn join(args: &Args) -> Result<Joined, ActorError> {
         ToActor::Refused { reason } => Err(ActorError::Refused { reason }),
         _ => Err(ActorError::Order { wanted: "a welcome" }),
     }
+}
+
+/// Name of an actor's process, among files and threads.
+pub fn name(actor: u32) -> String {
+    format!("actor-{actor}")
 }
 
 /// Seed of one environment stream: from the run's seed and the stream's identity, the same on every machine.

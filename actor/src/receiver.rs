@@ -1,5 +1,6 @@
 //! What arrives from the learner: snapshots, credits, its clock, and the word to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use shared::env::Spaces;
 use shared::params::Params;
 use shared::snapshot::format::SnapshotView;
 use shared::snapshot::{Store, digest};
+use shared::trace::{self, span};
 use shared::wire::{Bulk, Credits, LinkReceiver, LinkSender, ToActor, ToLearner, WireError};
 
 use crate::{ActorError, wire};
@@ -110,6 +112,8 @@ pub struct Receiver {
     pub link: LinkReceiver<ToActor>,
     /// Where snapshots are acknowledged.
     pub reply: LinkSender<ToLearner>,
+    /// Index of this actor.
+    pub index: u32,
     /// How to build policies.
     pub blueprint: Blueprint,
     /// Who is told.
@@ -128,6 +132,13 @@ impl Receiver {
         self.inbox.credits.close();
     }
 
+    /// Experience matters more than a trace: one that fails is only told.
+    fn trace(&self, run: &Path, seconds: f64) {
+        let told = |result: std::io::Result<()>| drop(result.inspect_err(|e| tracing::warn!("no trace: {e}")));
+        let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        told(trace::record(run, &crate::name(self.index), length, told));
+    }
+
     fn next(&self) -> Result<(), ActorError> {
         let incoming = match self.link.recv() {
             Err(WireError::Decode { bytes, message }) => {
@@ -136,6 +147,7 @@ impl Receiver {
             }
             other => other.map_err(wire("listening to the learner"))?,
         };
+        let _span = span("message");
         match incoming.message {
             ToActor::Snapshot { version, update } => {
                 self.inbox.clock.fetch_max(update, Ordering::Release);
@@ -147,6 +159,7 @@ impl Receiver {
             ToActor::Credits { count } => self.inbox.credits.add(count),
             ToActor::Clock { update } => drop(self.inbox.clock.fetch_max(update, Ordering::Release)),
             ToActor::Pause { on } => self.inbox.pause.store(on, Ordering::Release),
+            ToActor::Trace { run, seconds } => self.trace(&run, seconds),
             ToActor::Stop => self.inbox.stop.store(true, Ordering::Release),
             ToActor::Refused { reason } => return Err(ActorError::Refused { reason }),
             ToActor::Welcome(_) => return Err(ActorError::Order { wanted: "snapshots, credits or stop" }),

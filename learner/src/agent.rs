@@ -9,6 +9,7 @@ use shared::dist::Seeded;
 use shared::dreamer::{State, inputs, to_array};
 use shared::env::Spaces;
 use shared::params::{Create, ParamError, Params, Run, Scope, Source, Tree, Weight};
+use shared::trace::span;
 use shared::vit::{PREFIX, Tail};
 
 use crate::dreamer::{Carry, Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
@@ -219,8 +220,13 @@ impl Agent {
         let context = self.context(batch)?;
         let before = self.norms.clone();
         let step = Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow };
+        let forward = span("forward");
         let loss = step.loss(&context, &mut self.norms, draws)?;
+        drop(forward);
+        let backward = span("backward");
         let grads = self.optimizer.gradients(&loss.total.backward()?)?;
+        drop(backward);
+        let _span = span("optimizer");
         if let Some(what) = self.not_finite(&loss, &grads)? {
             self.norms = before;
             return Err(AgentError::NotFinite { what });

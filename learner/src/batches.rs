@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use shared::trace::span;
 
 use crate::replay::{Replay, ReplayError, Sampled};
 use crate::run::Run;
@@ -46,7 +47,9 @@ impl Batches {
             queue.drawing = true;
             drop(queue);
             // The train thread takes what is ready meanwhile.
+            let drawing = span("draw a batch");
             let drawn = draw(run);
+            drop(drawing);
             let mut queue = self.queue.lock();
             queue.drawing = false;
             self.changed.notify_all();

@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod params;
 mod plot;
+mod trace;
 mod train;
 mod vit;
 mod watch;
@@ -42,6 +43,7 @@ enum Command {
     /// Change an option of a run that goes on.
     Set(control::SetArgs),
     Watch(watch::Args),
+    Trace(trace::Args),
     /// Run episodes with a run's newest checkpoint.
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
@@ -75,6 +77,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Stop(args) => control::ask(&args, Request::Stop),
         Command::Set(args) => control::set(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
         Command::Import(args) => import::run(args),

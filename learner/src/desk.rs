@@ -18,6 +18,11 @@ pub enum Ask {
     Resume,
     /// Write a checkpoint.
     Checkpoint,
+    /// Record what all threads of learner and actors do.
+    Trace {
+        /// For how long, seconds.
+        seconds: f64,
+    },
     /// Go on with these options, which differ from those so far only where a run allows it.
     Options(String),
 }

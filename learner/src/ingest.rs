@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use shared::experience::Chunk;
+use shared::trace::span;
 
 use crate::links::Link;
 use crate::run::Run;
@@ -29,7 +30,9 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
                     continue;
                 }
                 // The faster side waits here: no credit, no next chunk. A run that ends takes what is left at once.
+                let waiting = span("wait for updates");
                 while !run.is_stopping() && !run.limiter.wait_to_insert(PATIENCE) {}
+                drop(waiting);
                 if run.is_stopping() {
                     // Told before it gets the credit, so that it sends what it has and nothing more.
                     link.stop();
@@ -45,6 +48,7 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
 }
 
 fn insert(run: &Run, chunk: &Chunk) -> Result<(), crate::replay::ReplayError> {
+    let _span = span("insert");
     let border = run.border.lock();
     let inserted = run.replay.insert(chunk)?;
     run.totals.lock().counters.env_steps += inserted.steps as u64;

@@ -1,6 +1,7 @@
 //! Links to actors: who has joined, what each holds, and one sender thread per actor with a latest-only slot.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Sender;
 use parking_lot::{Condvar, Mutex};
 use shared::snapshot::PolicySnapshot;
+use shared::trace::span;
 use shared::wire::{Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, Waiting, WireError, chunk};
 
 use crate::ingest::Arrival;
@@ -65,6 +67,7 @@ struct Slot {
     allowed: u32,
     clock: Option<u64>,
     pause: Option<bool>,
+    trace: Option<ToActor>,
     dismissed: bool,
     stop: bool,
     cut: bool,
@@ -205,6 +208,11 @@ impl Link {
         self.with_slot(|slot| slot.pause = Some(on));
     }
 
+    /// Tell it to record what its threads do.
+    pub fn trace(&self, run: &Path, seconds: f64) {
+        self.with_slot(|slot| slot.trace = Some(ToActor::Trace { run: run.to_path_buf(), seconds }));
+    }
+
     /// Tell it to send what it has and end, while the run goes on: nobody lets it wait for the credits it needs for that, of which
     /// there is one for each of its environments.
     pub fn dismiss(&self, envs: u32) {
@@ -241,7 +249,10 @@ impl Link {
     /// The sender thread: the only one that can block on this actor's socket.
     fn send_all(&self, sender: &LinkSender<ToActor>) {
         while let Some(send) = self.next() {
-            if let Err(error) = send(sender) {
+            let sending = span("send");
+            let sent = send(sender);
+            drop(sending);
+            if let Err(error) = sent {
                 tracing::warn!("sending to actor {}: {error}", self.actor);
                 return self.cut();
             }
@@ -265,6 +276,9 @@ impl Link {
             }
             if let Some(on) = slot.pause.take() {
                 return Some(Box::new(move |sender| sender.send(&ToActor::Pause { on })));
+            }
+            if let Some(trace) = slot.trace.take() {
+                return Some(Box::new(move |sender| sender.send(&trace)));
             }
             if let Some(update) = slot.clock.take() {
                 return Some(Box::new(move |sender| sender.send(&ToActor::Clock { update })));
@@ -303,6 +317,7 @@ impl Link {
         incoming: Incoming<ToLearner>,
         arrivals: &Sender<Arrival>,
     ) -> Result<bool, String> {
+        let _span = span("message");
         match incoming.message {
             ToLearner::Chunk(head) => {
                 self.use_credit()?;

@@ -11,6 +11,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
+use shared::trace;
 use shared::wire::{LinkReceiver, LinkSender, knock};
 
 use crate::RunError;
@@ -88,6 +89,7 @@ fn serve(
     orders: LinkReceiver<Order>,
     gone: &Arc<AtomicBool>,
 ) -> Result<String, RunError> {
+    trace::name_thread("train");
     let _lock = RunLock::take(&args.run, "learner.lock", HANDOVER)?;
     let Loaded { run, agent, pending, warnings } = load::load(args)?;
     let run = Arc::new(run);
@@ -115,7 +117,10 @@ fn serve(
         ];
         let done = &done;
         let reporter = start(scope, "reporter", run_ref, batches_ref, move || reporter.run(done));
-        let ingest = scope.spawn(move || ingest_all(run_ref, &arrivals));
+        let ingest = scope.spawn(move || {
+            trace::name_thread("ingest");
+            ingest_all(run_ref, &arrivals);
+        });
         let mut trainer = Trainer {
             run: run_ref,
             publisher: Publisher::new(run.counters().version, publish),
@@ -154,6 +159,7 @@ fn start<'scope, 'env: 'scope>(
     body: impl FnOnce() -> Result<(), RunError> + Send + 'scope,
 ) -> Handle<'scope> {
     scope.spawn(move || {
+        trace::name_thread(name);
         let result = body();
         if let Err(error) = &result {
             tracing::error!("{name}: {error}");

@@ -7,6 +7,7 @@ use crossbeam::channel::{Receiver, Sender};
 use shared::params::Weight;
 use shared::snapshot::PolicySnapshot;
 use shared::snapshot::format::{Draft, FormatError, SnapshotHeader};
+use shared::trace::span;
 
 use crate::RunError;
 use crate::run::Run;
@@ -60,6 +61,7 @@ impl Copied {
 pub fn publish_all(run: &Run, queue: &Receiver<Copied>) -> Result<(), RunError> {
     for copied in queue {
         let start = Instant::now();
+        let _span = span("publish");
         let snapshot = Arc::new(copied.share()?);
         run.totals.lock().counters.version = snapshot.version;
         run.snapshots.swap(snapshot.clone());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::metrics::{ActorReport, EventFile, JsonLines, Numbers, Phase, ReplayReport, Report};
+use shared::trace::span;
 use shared::wire::{LinkSender, Waiting};
 
 use crate::RunError;
@@ -62,6 +63,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
+        let _span = span("report");
         let update = self.run.updates();
         for link in self.run.links.all() {
             link.clock(update);

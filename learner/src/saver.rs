@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
+use shared::trace::span;
 use shared::vit::PREFIX;
 
 use crate::RunError;
@@ -61,6 +62,7 @@ impl<'a> Saver<'a> {
 
 /// Only of frozen parameters that are what they were; those of the ViT are checked by [`write`].
 fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pending<'a>, RunError> {
+    let _span = span("cut for a checkpoint");
     check_agent(agent)?;
     let mut frozen = frozen(agent);
     let trunk = run.trunk.as_ref().and_then(|trunk| trunk.record.clone());
@@ -91,6 +93,7 @@ pub fn fingerprint(config: &shared::config::Config) -> Result<String, RunError> 
 pub fn write_all(run: &Run, checkpoints: &Checkpoints, queue: &Receiver<Pending<'_>>) -> Result<(), RunError> {
     let mut result = Ok(());
     for mut pending in queue {
+        let _span = span("write a checkpoint");
         let (start, reply) = (Instant::now(), pending.reply.take());
         let written = write(run, checkpoints, pending);
         if let Some(reply) = reply {

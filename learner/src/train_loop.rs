@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use shared::experience::{UPDATE, classes_of};
 use shared::params::Metadata;
+use shared::trace::span;
 
 use crate::RunError;
 use crate::agent::{Agent, AgentError, Batch, Trained};
@@ -46,7 +47,10 @@ impl<'a> Trainer<'a> {
         let run = self.run;
         while !run.is_stopping() {
             self.attend()?;
-            if run.limiter.wait_to_train(|| run.is_stopping() || run.desk.has_tasks()) && !self.step()? {
+            let waiting = span("wait for steps");
+            let go_on = run.limiter.wait_to_train(|| run.is_stopping() || run.desk.has_tasks());
+            drop(waiting);
+            if go_on && !self.step()? {
                 break;
             }
         }
@@ -66,7 +70,10 @@ impl<'a> Trainer<'a> {
 
     /// One update and what follows from it; false if there are no batches any more.
     pub fn step(&mut self) -> Result<bool, RunError> {
-        let Some(sampled) = self.batches.take(self.run)? else { return Ok(false) };
+        let waiting = span("wait for a batch");
+        let sampled = self.batches.take(self.run)?;
+        drop(waiting);
+        let Some(sampled) = sampled else { return Ok(false) };
         self.update(sampled)?;
         let (update, config) = (self.agent.updates(), &self.run.config);
         if update.is_multiple_of(config.sync.publish_every.max(1)) {
@@ -81,6 +88,7 @@ impl<'a> Trainer<'a> {
 
     /// Publish the policy as it is now.
     pub fn publish(&mut self) -> Result<(), RunError> {
+        let _span = span("copy for a snapshot");
         self.publisher.publish(self.agent.updates(), &self.agent.policy_params()?)
     }
 
@@ -91,6 +99,7 @@ impl<'a> Trainer<'a> {
 
     fn update(&mut self, sampled: Sampled) -> Result<(), RunError> {
         let start = Instant::now();
+        let _span = span("update");
         match self.agent.train(&sampled.batch) {
             Ok(trained) => {
                 self.bad = 0;

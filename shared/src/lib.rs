@@ -15,5 +15,6 @@ pub mod metrics;
 pub mod nn;
 pub mod params;
 pub mod snapshot;
+pub mod trace;
 pub mod vit;
 pub mod wire;

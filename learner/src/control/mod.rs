@@ -46,6 +46,11 @@ pub enum Request {
         /// Its value, as TOML.
         value: String,
     },
+    /// Record what all threads do, into a file of each process below `trace/`; see [`shared::trace`].
+    Trace {
+        /// For how long, seconds.
+        seconds: f64,
+    },
     /// Be told how the run goes.
     Watch,
 }

@@ -12,6 +12,9 @@ use crate::desk::{Ask, changed};
 /// More processes than this on one machine are a slip of the finger.
 const MOST: usize = 4096;
 
+/// Longer traces hold too much to look at, seconds.
+const LONGEST_TRACE: f64 = 600.0;
+
 /// Requests that are not answered yet.
 pub struct Requests {
     /// The run folder's config as it is now.
@@ -73,6 +76,7 @@ impl Supervisor<'_> {
             Request::Resume => self.ask_learner(Ask::Resume, answer, None),
             Request::Checkpoint => self.ask_learner(Ask::Checkpoint, answer, None),
             Request::Set { key, value } => self.set(&key, &value, answer),
+            Request::Trace { seconds } => self.trace(seconds, answer),
             Request::Stop => {
                 self.requests.stop.push(answer);
                 if !self.stopping {
@@ -107,6 +111,14 @@ impl Supervisor<'_> {
             Ok((text, options)) => self.ask_learner(Ask::Options(text), answer, Some(options)),
             Err(why) => say(&answer, Answer::Refused(why)),
         }
+    }
+
+    fn trace(&mut self, seconds: f64, answer: Sender<Answer>) {
+        if !(seconds > 0.0 && seconds <= LONGEST_TRACE) {
+            let why = format!("a trace of {seconds} s: more than 0 and at most {LONGEST_TRACE} are possible");
+            return say(&answer, Answer::Refused(why));
+        }
+        self.ask_learner(Ask::Trace { seconds }, answer, None);
     }
 
     fn ask_learner(&mut self, ask: Ask, answer: Sender<Answer>, options: Option<Config>) {

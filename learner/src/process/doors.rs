@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam::channel::Sender;
 use parking_lot::Mutex;
 use shared::config::Config;
+use shared::trace;
 use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, WireError};
 
 use crate::desk::{Ask, Reply, Task};
@@ -96,6 +97,7 @@ impl Inner {
                 self.pause(false);
                 reply.done("the run goes on".into());
             }
+            Ask::Trace { seconds } => self.trace(seconds, reply),
             Ask::Checkpoint => run.desk.leave(Task::Checkpoint(reply)),
             Ask::Options(text) => {
                 let options = Config::from_toml(&text).map_err(|e| e.to_string());
@@ -105,6 +107,23 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// The answer, when it is written, names the processes that were asked.
+    fn trace(&self, seconds: f64, reply: Reply) {
+        let (run, links) = (&self.run, self.run.links.all());
+        let names: Vec<String> = links.iter().map(|link| actor::name(link.actor)).collect();
+        let (sender, result) = crossbeam::channel::bounded(1);
+        let length = Duration::from_secs_f64(seconds);
+        if let Err(error) = trace::record(&run.dir, "learner", length, move |end| drop(sender.send(end))) {
+            return reply.refused(error.to_string());
+        }
+        links.iter().for_each(|link| link.trace(&run.dir, seconds));
+        thread::spawn(move || match result.recv() {
+            Ok(Ok(())) => reply.done(format!("learner {}", names.join(" "))),
+            Ok(Err(error)) => reply.refused(format!("the learner's trace is not written: {error}")),
+            Err(gone) => reply.refused(gone.to_string()),
+        });
     }
 
     fn pause(&self, on: bool) {

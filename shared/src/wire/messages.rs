@@ -1,5 +1,7 @@
 //! The words between learner and actors.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::chunk::ChunkHead;
@@ -59,6 +61,13 @@ pub enum ToActor {
     Pause {
         /// Which of the two.
         on: bool,
+    },
+    /// Record what every thread does, and write it to the [file](crate::trace::file) of this actor.
+    Trace {
+        /// Run folder.
+        run: PathBuf,
+        /// For how long, seconds.
+        seconds: f64,
     },
     /// Send what is recorded, say goodbye, end.
     Stop,
