@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod params;
 mod plot;
+mod report;
 mod trace;
 mod train;
 mod vit;
@@ -52,6 +53,7 @@ enum Command {
     Export(export::Args),
     /// Draw a metric of one run or several.
     Plot(plot::Args),
+    Report(report::Args),
     /// Weights of the frozen ViT.
     #[command(subcommand)]
     Vit(vit::Args),
@@ -83,6 +85,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(&args),
         Command::Plot(args) => plot::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Vit(args) => vit::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Learner(args) => child::learner(args),

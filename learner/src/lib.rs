@@ -29,6 +29,7 @@ pub mod report;
 mod reporter;
 mod run;
 mod saver;
+mod summary;
 mod threads;
 mod train_loop;
 pub mod vit;

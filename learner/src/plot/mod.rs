@@ -105,12 +105,17 @@ impl Plot {
         })
     }
 
+    /// The picture as SVG.
+    pub fn svg(&self) -> Result<String, PlotError> {
+        picture::svg(self)
+    }
+
     /// Write the picture; the end of its name says which kind: `.png` or `.svg`.
     pub fn draw(&self, path: &Path) -> Result<(), PlotError> {
         let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         let bytes = match kind.as_str() {
-            "svg" => picture::svg(self)?.into_bytes(),
-            "png" => picture::png(&picture::svg(self)?)?,
+            "svg" => self.svg()?.into_bytes(),
+            "png" => picture::png(&self.svg()?)?,
             _ => return Err(PlotError::Kind { path: path.into() }),
         };
         write(path, &bytes)

@@ -78,7 +78,8 @@ fn drawn(plot: &Plot, text: &mut String) -> Drawn<[u32; 2]> {
         widest = widest.max(width(&entry.label)?);
     }
     let height = SIZE.1.max(80 * FINE + ROW as u32 * entries.len() as u32);
-    let whole = SIZE.0 + widest + 60 * FINE;
+    let beside = if entries.is_empty() { 0 } else { widest + 60 * FINE };
+    let whole = SIZE.0 + beside;
     let root = SVGBackend::with_string(text, (whole, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let (left, right) = root.split_horizontally(SIZE.0);
@@ -233,7 +234,8 @@ impl Entry {
 
 fn legend(plot: &Plot) -> Vec<Entry> {
     let entry = |label: &str, style: ShapeStyle| Entry { label: label.into(), style };
-    let runs = alone(plot).enumerate();
+    // A curve without a name is the only one, and the title says what it is.
+    let runs = alone(plot).enumerate().filter(|(_, curve)| !curve.name.is_empty());
     let runs = runs.map(|(i, c)| entry(&c.name, colour(i).stroke_width(2 * FINE)));
     let bands = plot.bands.iter().flat_map(|band| {
         let (colour, name) = (band_colour(plot, band), if band.name.is_empty() { "mean" } else { &band.name });
