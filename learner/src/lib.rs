@@ -10,6 +10,7 @@ mod desk;
 pub mod dreamer;
 pub mod durable;
 mod error;
+pub mod evaluation;
 mod frozen;
 mod ingest;
 pub mod launch;

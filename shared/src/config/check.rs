@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use crate::device;
+use crate::dreamer::Choice;
 use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
@@ -178,8 +179,11 @@ impl Config {
             ("actor.chunk", self.actor.chunk),
             ("replay.chunksize", self.replay.chunksize),
             ("sync.credits", self.sync.credits),
+            ("eval.envs", self.eval.envs),
+            ("eval.episodes", self.eval.episodes),
             ("sync.publish_every", self.sync.publish_every as usize),
         ]);
+        p.one_of("eval.actions", &self.eval.actions, &Choice::NAMES);
         p.one_of("sync.mode", &self.sync.mode, &["async", "lockstep"]);
         p.need(!self.lockstep() || self.actor.count == 1, || {
             format!(

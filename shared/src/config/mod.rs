@@ -34,6 +34,7 @@ pub struct Config {
     pub actor: ActorConfig,
     pub replay: ReplayConfig,
     pub sync: SyncConfig,
+    pub eval: EvalConfig,
     pub checkpoint: CheckpointConfig,
     pub log: LogConfig,
     pub web: WebConfig,
@@ -341,6 +342,23 @@ pub struct SyncConfig {
     pub credits: usize,
     /// Seconds within which a started process must have joined.
     pub join_timeout: f64,
+}
+
+/// Evaluations while a run trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct EvalConfig {
+    /// Environment steps from the start of one to the start of the next (0: none).
+    pub every: u64,
+    /// Environments stepped together.
+    pub envs: usize,
+    /// Episodes in each.
+    pub episodes: usize,
+    /// How actions are chosen: `sample` or `mode`.
+    pub actions: String,
+    /// The first episode of each is kept as an animation.
+    pub video: bool,
 }
 
 /// Checkpoints.
