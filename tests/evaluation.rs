@@ -11,10 +11,10 @@ use shared::metrics::Report;
 use crate::support::{Run, checkpoint, children, kill, lucid, wait_for};
 
 /// Options of a small run that evaluates.
-fn evaluating(every: u64, more: &[&str]) -> Vec<String> {
-    let sets = ["run.train_ratio=1", "eval.envs=2", "eval.episodes=3"];
-    let every = format!("eval.every={every}");
-    let sets = sets.into_iter().chain([every.as_str()]).chain(more.iter().copied());
+fn evaluating(every: u64, episodes: usize, more: &[&str]) -> Vec<String> {
+    let own = [format!("eval.every={every}"), format!("eval.episodes={episodes}")];
+    let sets = ["run.train_ratio=1", "eval.envs=2"].into_iter();
+    let sets = sets.chain(own.iter().map(String::as_str)).chain(more.iter().copied());
     let sets = sets.flat_map(|set| ["--set".to_string(), set.to_string()]);
     ["-c", "dummy"].map(String::from).into_iter().chain(sets).collect()
 }
@@ -42,6 +42,7 @@ fn evaluator(run: &Run) -> Option<u32> {
 
 /// Wait for a report of which something is so.
 fn report(run: &Run, so: impl Fn(&Report) -> bool) -> Report {
+    run.make_steps(1);
     let reports = Client::connect(&run.dir).unwrap().watch().unwrap().filter_map(|word| match word.unwrap() {
         Word::Report(report) => Some(*report),
         _ => None,
@@ -53,7 +54,7 @@ fn report(run: &Run, so: impl Fn(&Report) -> bool) -> Report {
 fn a_run_evaluates_newer_and_newer_versions_and_nothing_of_it_is_training() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    let mut run = start(&folder, &evaluating(200, &["eval.video=true", "actor.envs=2"]), &["--actors", "2"]);
+    let mut run = start(&folder, &evaluating(200, 3, &["eval.video=true", "actor.envs=2"]), &["--actors", "2"]);
     let found = wait_for_records(&folder, 4);
     let report = report(&run, |report| report.evaluation.as_ref().is_some_and(|e| e.last.is_some()));
     assert_eq!(report.actors.len(), 2, "the evaluation actor is none of those that are counted");
@@ -87,7 +88,7 @@ fn a_killed_evaluation_actor_is_back_and_training_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
     // Long evaluations, so that one goes on when its actor dies.
-    let args = evaluating(100, &["env.task=dummy_sleep", "eval.episodes=200"]);
+    let args = evaluating(100, 200, &["env.task=dummy_sleep"]);
     let mut run = start(&folder, &args, &["--actors", "1"]);
     let first = report(&run, |r| r.evaluation.as_ref().is_some_and(|e| e.running.is_some_and(|now| now.played > 0)));
     let broken = first.evaluation.unwrap().running.unwrap().version;
@@ -112,7 +113,7 @@ fn a_killed_evaluation_actor_is_back_and_training_goes_on() {
 fn an_evaluation_actor_that_keeps_dying_ends_no_run() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    let args = evaluating(100, &["env.task=dummy_sleep", "eval.episodes=200", "actor.max_restarts=1"]);
+    let args = evaluating(100, 200, &["env.task=dummy_sleep", "actor.max_restarts=1"]);
     let mut run = start(&folder, &args, &["--actors", "1"]);
     let mut killed = None;
     for _ in 0..2 {
@@ -132,7 +133,7 @@ fn in_lockstep_training_is_the_same_with_and_without_evaluations() {
     let dir = tempfile::tempdir().unwrap();
     let end = |name: &str, every: u64| {
         let folder = dir.path().join(name);
-        let args = evaluating(every, &["sync.mode=lockstep"]);
+        let args = evaluating(every, 3, &["sync.mode=lockstep"]);
         let mut run = start(&folder, &args, &["--actors", "1", "--steps", "500"]);
         run.end_well();
         (checkpoint(&folder), records(&folder).len())

@@ -73,6 +73,8 @@ pub enum Notice {
     },
     /// Nobody, or somebody else, came through the evaluation actor's door.
     EvaluatorNotJoined {
+        /// Name of the door; empty if there is none.
+        door: String,
         /// Why.
         reason: String,
     },

@@ -18,8 +18,8 @@ enum State {
     Due(Instant),
     /// The learner was asked for a door.
     Invited,
-    /// Its process runs.
-    Running(Process),
+    /// Its process runs, and came or comes through the door of this name.
+    Running(Process, String),
     /// Not to be started again.
     Ended,
 }
@@ -57,24 +57,26 @@ impl Evaluator {
         if matches!(self.state, State::Invited) {
             let (run, timeout) = (dir.to_string_lossy(), self.timeout.to_string());
             let args = ["evaluator", "--run", &run, "--join", door, "--timeout", &timeout].map(String::from);
-            self.state = State::Running(Process::start(dir, "evaluation", &args, token)?);
+            self.state = State::Running(Process::start(dir, "evaluation", &args, token)?, door.into());
         }
         Ok(())
     }
 
-    /// The learner did not get it: end its process if it still runs, so that it is started again.
-    pub fn not_joined(&mut self) {
+    /// Nobody came through a door, or no door was opened: end the process that was to come, if it still runs, so that it is started
+    /// again. False if another has come meanwhile.
+    pub fn not_joined(&mut self, door: &str) -> bool {
         match &mut self.state {
-            State::Running(process) => process.kill(),
-            State::Invited => self.state = State::Due(Instant::now() + AGAIN),
-            _ => {}
+            State::Running(process, own) if own == door => process.kill(),
+            State::Invited if door.is_empty() => self.state = State::Due(Instant::now() + AGAIN),
+            _ => return false,
         }
+        true
     }
 
     /// Look after a process that has ended: it is due again after a while, unless it has died too often. Returns what people
     /// should know.
     pub fn watch(&mut self) -> Option<String> {
-        let State::Running(process) = &mut self.state else { return None };
+        let State::Running(process, _) = &mut self.state else { return None };
         let status = process.ended()?;
         if status.success() {
             // The learner told it to stop, because the run ends, which is about to be told here too.
@@ -107,7 +109,7 @@ impl Evaluator {
     /// Whether no process runs; one that has ended is not started again.
     pub fn ended(&mut self) -> bool {
         let running = match &mut self.state {
-            State::Running(process) => process.ended().is_none(),
+            State::Running(process, _) => process.ended().is_none(),
             _ => false,
         };
         if !running {

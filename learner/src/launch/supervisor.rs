@@ -197,9 +197,10 @@ impl Supervisor<'_> {
             Notice::EvaluatorInvitation { door } if !self.stopping => {
                 self.evaluator.start(&self.resolved.dir, &self.token, &door)?;
             }
-            Notice::EvaluatorNotJoined { reason } if !self.stopping => {
-                self.screen.warn(&format!("the evaluation actor has not joined: {reason}"));
-                self.evaluator.not_joined();
+            Notice::EvaluatorNotJoined { door, reason } if !self.stopping => {
+                if self.evaluator.not_joined(&door) {
+                    self.screen.warn(&format!("the evaluation actor has not joined: {reason}"));
+                }
             }
             Notice::Report(mut report) => {
                 if let Some(evaluation) = &mut report.evaluation {

@@ -139,16 +139,19 @@ impl Inner {
         if self.run.is_stopping() {
             return;
         }
-        let refuse = |reason| Notice::EvaluatorNotJoined { reason };
-        let door = match Doorway::open() {
-            Ok(door) => door,
-            Err(error) => return self.tell(&refuse(error.to_string())),
+        let opened = match Doorway::open() {
+            Ok(opened) => opened,
+            Err(error) => {
+                let (door, reason) = (String::new(), error.to_string());
+                return self.tell(&Notice::EvaluatorNotJoined { door, reason });
+            }
         };
-        self.tell(&Notice::EvaluatorInvitation { door: door.name().into() });
+        let door = opened.name().to_string();
+        self.tell(&Notice::EvaluatorInvitation { door: door.clone() });
         let inner = self.clone();
         thread::spawn(move || {
-            if let Err(reason) = inner.admit_evaluator(door) {
-                inner.tell(&refuse(reason));
+            if let Err(reason) = inner.admit_evaluator(opened) {
+                inner.tell(&Notice::EvaluatorNotJoined { door, reason });
             }
         });
     }
