@@ -94,7 +94,7 @@ mod tests {
 
     /// Frames of the first episode while more than that is played.
     fn filmed(observe: &str) -> Option<Array> {
-        let sets = [&format!("env.observe={observe}"), "env.task=catch", "vit.decode=features", "env.size=[50, 48]"];
+        let sets = [&format!("env.observe={observe}"), "env.task=catch", "vit.decode=features", "env.size=[48, 64]"];
         let config = Config::load(&["dummy"], &sets.map(|set: &str| set)).unwrap().env;
         assert!(can_film(&config).unwrap());
         let film = Film::default();
@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn one_whole_episode_is_filmed_whether_or_not_the_agent_sees_it() {
         let seen = filmed("pixels").unwrap();
-        assert_eq!(seen.shape, [10, 50, 48, 3]);
+        assert_eq!(seen.shape, [10, 48, 64, 3]);
         assert_eq!(filmed("vector").unwrap(), seen);
-        let frames: Vec<&[u8]> = seen.bytes.chunks_exact(50 * 48 * 3).collect();
+        let frames: Vec<&[u8]> = seen.bytes.chunks_exact(48 * 64 * 3).collect();
         assert!(frames.windows(2).all(|pair| pair[0] != pair[1]), "the ball falls");
     }
 
