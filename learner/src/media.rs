@@ -120,7 +120,8 @@ fn sizes<const N: usize>(frames: &Array, expected: &'static str) -> Result<[usiz
     })
 }
 
-fn colour(pixel: &[u8]) -> [u8; 3] {
+/// Red, green and blue of a pixel of any number of channels.
+pub(crate) fn colour(pixel: &[u8]) -> [u8; 3] {
     match *pixel {
         [r, g, b, ..] => [r, g, b],
         [grey, ..] => [grey; 3],
@@ -234,8 +235,8 @@ mod tests {
         let expected = [
             "eval-vit.image-000000000001.png",
             "openloop-vit.image-000000000300.png",
-            "openloop-vit.image-20000000000000.png",
             "openloop-vit.image-2-000000000001.png",
+            "openloop-vit.image-20000000000000.png",
         ];
         assert_eq!(names, expected);
     }
