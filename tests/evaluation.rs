@@ -40,14 +40,14 @@ fn evaluator(run: &Run) -> Option<u32> {
     children(run.pid()).into_iter().find(|(_, args)| is_it(args)).map(|(pid, _)| pid)
 }
 
-/// Wait for a report of which something is so.
+/// Wait for a report of which something is so; one comes every half second.
 fn report(run: &Run, so: impl Fn(&Report) -> bool) -> Report {
     run.make_steps(1);
     let reports = Client::connect(&run.dir).unwrap().watch().unwrap().filter_map(|word| match word.unwrap() {
         Word::Report(report) => Some(*report),
         _ => None,
     });
-    reports.into_iter().find(|report| so(report)).expect("the run goes on")
+    reports.into_iter().take(240).find(|report| so(report)).expect("a report of which it is so")
 }
 
 #[test]
@@ -90,7 +90,8 @@ fn a_killed_evaluation_actor_is_back_and_training_goes_on() {
     // Long evaluations, so that one goes on when its actor dies.
     let args = evaluating(100, 200, &["env.task=dummy_sleep"]);
     let mut run = start(&folder, &args, &["--actors", "1"]);
-    let first = report(&run, |r| r.evaluation.as_ref().is_some_and(|e| e.running.is_some_and(|now| now.played > 0)));
+    let plays = |r: &Report| r.evaluation.as_ref().is_some_and(|e| e.running.is_some_and(|now| now.played > 0));
+    let first = report(&run, |r| r.updates > 0 && plays(r));
     let broken = first.evaluation.unwrap().running.unwrap().version;
     let pid = evaluator(&run).unwrap();
     kill(pid, Signal::KILL);

@@ -87,7 +87,7 @@ impl Record {
 
     /// As one line of JSON.
     pub fn to_json(&self) -> String {
-        serde_json::json!(self).to_string()
+        serde_json::to_string(self).expect("numbers and words can be written as JSON")
     }
 
     /// Append it to the run folder's file.

@@ -55,11 +55,6 @@ impl Evaluations {
         Self { every, episodes, state: Mutex::new(State { due, last, ..State::default() }) }
     }
 
-    /// Whether an evaluation actor is there.
-    pub fn is_served(&self) -> bool {
-        self.state.lock().pid != 0
-    }
-
     /// Process of the evaluation actor, if it is there.
     pub fn pid(&self) -> Option<u32> {
         Some(self.state.lock().pid).filter(|pid| *pid != 0)
@@ -139,7 +134,7 @@ pub fn serve(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>, pid: u32)
         (Err(_), _) if run.is_stopping() => {}
         (Err(why), Some(running)) => {
             run.warn(format!(
-                "{}: evaluation actor (process {pid}): {why}; a newer version is evaluated instead",
+                "{}: evaluation actor (process {pid}): {why}; it begins anew with the newest version",
                 cut(&running)
             ));
         }
