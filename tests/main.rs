@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod control;
+mod evaluation;
 mod failures;
 mod official;
 mod one_copy;

@@ -1,6 +1,7 @@
 //! The act loop: one batched policy call per step of all environments.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use shared::array::Array;
 use shared::dist::Seeded;
@@ -20,13 +21,20 @@ pub struct ActLoop {
     envs: Vec<Box<dyn Env>>,
     next: Vec<Action>,
     acted: Option<Acted>,
-    features: Features,
+    features: Arc<Features>,
     draws: Seeded,
 }
 
 impl ActLoop {
     /// All environments start with a reset. `obs` is the environments' space.
-    pub fn new(task: &str, obs: Spaces, envs: Vec<Box<dyn Env>>, features: Features, seed: u64) -> Self {
+    pub fn new(
+        task: &str,
+        obs: Spaces,
+        envs: Vec<Box<dyn Env>>,
+        features: impl Into<Arc<Features>>,
+        seed: u64,
+    ) -> Self {
+        let features = features.into();
         let next = envs.iter().map(|_| Action::reset()).collect();
         Self { task: task.into(), obs, envs, next, acted: None, features, draws: Seeded::new(seed) }
     }

@@ -12,8 +12,8 @@ mod recorder;
 pub use act_loop::ActLoop;
 pub use features::{Features, agent_spaces};
 pub use meter::Meter;
-pub use process::{Args, TOKEN_VAR, name, run, stream_seed};
-pub use receiver::Policy;
+pub use process::{Args, Kit, TOKEN_VAR, name, run, stream_seed};
+pub use receiver::{Blueprint, Policy};
 
 use shared::wire::WireError;
 

@@ -39,27 +39,42 @@ pub struct Args {
 /// The whole life of an actor process.
 pub fn run(args: &Args) -> Result<(), ActorError> {
     let (sender, receiver, welcome, encoder) = join(args)?;
-    let config = Config::from_toml(&welcome.config)?;
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(config.actor.threads.max(1)).build_global();
-    let threads = config.actor.threads.max(1);
-    let sizes = welcome.vit.as_deref().map(Features::sizes).transpose()?;
-    let features = Features::mapped(&config.vit, welcome.agent_obs.clone(), sizes.as_ref(), encoder, threads)?;
+    let Kit { config, features, blueprint } = Kit::new(&welcome, encoder)?;
     let inbox = Arc::new(Inbox::default());
-    let receiver = Receiver {
-        link: receiver,
-        reply: sender.clone(),
-        index: args.actor,
-        blueprint: Blueprint {
+    let (reply, index) = (sender.clone(), args.actor);
+    let receiver = Receiver { link: receiver, reply, index, blueprint, inbox: inbox.clone() };
+    thread::Builder::new().name("receiver".into()).spawn(move || receiver.run())?;
+    trace::name_thread("act");
+    Session::new(args, &config, &welcome, features, sender, inbox)?.run()
+}
+
+/// What a process that acts makes of its welcome.
+pub struct Kit {
+    /// Options of the run.
+    pub config: Config,
+    /// What turns observations of environments into those of the agent.
+    pub features: Features,
+    /// How policies are built.
+    pub blueprint: Blueprint,
+}
+
+impl Kit {
+    /// From a welcome and the frozen encoder's region beside it. Kernels have as many threads as the config says from now on.
+    pub fn new(welcome: &Welcome, encoder: Bulk) -> Result<Self, ActorError> {
+        let config = Config::from_toml(&welcome.config)?;
+        let threads = config.actor.threads.max(1);
+        // Fails only where a pool exists already, which then serves.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let sizes = welcome.vit.as_deref().map(Features::sizes).transpose()?;
+        let features = Features::mapped(&config.vit, welcome.agent_obs.clone(), sizes.as_ref(), encoder, threads)?;
+        let blueprint = Blueprint {
             config: config.acting_through(sizes.as_ref(), &welcome.env_obs)?,
             obs: welcome.agent_obs.clone(),
             act: welcome.act.clone(),
             layout: welcome.layout,
-        },
-        inbox: inbox.clone(),
-    };
-    thread::Builder::new().name("receiver".into()).spawn(move || receiver.run())?;
-    trace::name_thread("act");
-    Session::new(args, &config, &welcome, features, sender, inbox)?.run()
+        };
+        Ok(Self { config, features, blueprint })
+    }
 }
 
 type Joined = (LinkSender<ToLearner>, LinkReceiver<ToActor>, Box<Welcome>, Bulk);

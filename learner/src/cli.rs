@@ -45,7 +45,6 @@ enum Command {
     Set(control::SetArgs),
     Watch(watch::Args),
     Trace(trace::Args),
-    /// Run episodes with a run's newest checkpoint.
     Eval(eval::Args),
     /// List a run's parameters, or verify the frozen ones.
     Params(params::Args),
@@ -66,6 +65,9 @@ enum Command {
     /// An actor process; started by `train`.
     #[command(hide = true)]
     Actor(child::ActorArgs),
+    /// The evaluation actor's process; started by `train`.
+    #[command(hide = true)]
+    Evaluator(child::EvaluatorArgs),
 }
 
 /// Run what the command line says.
@@ -90,5 +92,6 @@ pub fn main() -> Result<(), RunError> {
         Command::Bench(args) => bench::run(&args),
         Command::Learner(args) => child::learner(args),
         Command::Actor(args) => child::actor(args),
+        Command::Evaluator(args) => child::evaluator(args),
     }
 }

@@ -59,6 +59,16 @@ pub enum RunError {
     /// A file that was asked for.
     #[error(transparent)]
     File(#[from] crate::durable::FileError),
+    /// Pictures and animations of a run.
+    #[error(transparent)]
+    Media(#[from] crate::media::MediaError),
+    /// Nothing to film.
+    #[error("task `{task}` draws no pictures, so there is nothing to film")]
+    #[diagnostic(help("leave --video out"))]
+    Film {
+        /// The task.
+        task: String,
+    },
     /// A picture.
     #[error("cannot {doing} the picture {}", path.display())]
     #[diagnostic(help("PNG and JPEG files are read, PNG files written"))]

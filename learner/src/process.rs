@@ -175,10 +175,10 @@ fn join(handle: Handle<'_>) -> Result<(), RunError> {
     handle.join().unwrap_or(Ok(()))
 }
 
-/// Tell all actors to stop, and wait until they have sent what they have.
+/// Tell all actors to stop, and wait until they have sent what they have. An evaluation is cut off.
 fn see_actors_out(run: &Run) {
     let deadline = Instant::now() + FAREWELL;
-    while !run.links.all().is_empty() && Instant::now() < deadline {
+    while (!run.links.all().is_empty() || run.evaluations.pid().is_some()) && Instant::now() < deadline {
         run.links.all().iter().for_each(|link| link.stop());
         thread::sleep(Duration::from_millis(20));
     }

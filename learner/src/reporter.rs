@@ -126,6 +126,7 @@ impl<'a> Reporter<'a> {
             version: counters.version,
             rss: resident(std::process::id()).map_or(0, |bytes| bytes as u64),
             replay_ratio: self.replay_ratio(),
+            evaluation: self.run.evaluations.report(),
             actors,
             warnings: self.run.take_warnings(),
         }
@@ -183,7 +184,8 @@ impl<'a> Reporter<'a> {
     fn record_processes(&self) {
         let links = self.run.links.all();
         let actors = links.iter().map(|link| (format!("actor-{}", link.actor), link.pid));
-        for (name, pid) in actors.chain([("learner".to_string(), std::process::id())]) {
+        let evaluation = self.run.evaluations.pid().map(|pid| ("evaluation".to_string(), pid));
+        for (name, pid) in actors.chain(evaluation).chain([("learner".to_string(), std::process::id())]) {
             if let Some(bytes) = resident(pid) {
                 self.run.record(&format!("memory/rss/{name}"), bytes);
             }

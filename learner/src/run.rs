@@ -15,6 +15,7 @@ use shared::wire::{Episode, Welcome};
 
 use crate::checkpoint::Counters;
 use crate::desk::Desk;
+use crate::evaluation::Evaluations;
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterError};
 use crate::links::Links;
@@ -48,6 +49,8 @@ pub struct Run {
     pub links: Links,
     /// The newest published policy.
     pub snapshots: Store<PolicySnapshot>,
+    /// What the evaluation actor does.
+    pub evaluations: Evaluations,
     /// What the actor has sent of the current round, in lockstep.
     pub round: Round,
     /// Requests for a record in `metrics.jsonl`; each is answered when the record is written.
@@ -106,14 +109,15 @@ impl Run {
         Self {
             options: Mutex::new(Arc::new(config.clone())),
             desk: Desk::default(),
-            config,
-            dir,
             token,
             welcome,
             trunk,
             replay,
             limiter,
             links: Links::default(),
+            evaluations: Evaluations::new(&dir, &config.eval, counters.env_steps),
+            config,
+            dir,
             snapshots: Store::default(),
             round: Round::default(),
             records,
@@ -153,6 +157,11 @@ impl Run {
     /// Updates so far.
     pub fn updates(&self) -> u64 {
         self.updates.load(Ordering::Acquire)
+    }
+
+    /// Environment steps so far.
+    pub fn env_steps(&self) -> u64 {
+        self.totals.lock().counters.env_steps
     }
 
     /// Counters as they are now.

@@ -7,8 +7,8 @@ use half::f16;
 use shared::array::{Array, DType};
 use shared::config::{AgentConfig, Config};
 use shared::dist::{Draws, Seeded};
-use shared::dreamer::Acting;
 use shared::dreamer::inputs::Columns;
+use shared::dreamer::{Acting, Choice, State};
 use shared::env::{Space, Spaces};
 use shared::params::{Create, Params, Region, Weight, to_tree};
 use shared::snapshot::format::{self, SnapshotHeader, SnapshotView};
@@ -164,5 +164,53 @@ fn observations_that_do_not_fit_are_refused_by_name() {
         obs.remove("cue");
         let error = acting.step(&mut acted, &obs, &mut Seeded::new(1)).unwrap_err().to_string();
         assert!(error.contains("`cue`"), "{error}");
+    }
+}
+
+/// Modes against the distributions: the likeliest class, and the mean of the bounded normal; both kinds of weights, and no noise.
+#[test]
+fn the_mode_of_an_action_is_the_likeliest_class_and_the_mean() {
+    for set in [&[][..], &["agent.policy.norm=layer"]] {
+        for acting in both(&config(set)).map(|acting| acting.choosing(Choice::Mode)) {
+            let mut acted = acting.initial(3);
+            for t in 0..3 {
+                acting.step(&mut acted, &observe(t, 3), &mut Seeded::new(t as u64)).unwrap();
+                let [deter, stoch] = [&acted.deter, &acted.stoch].map(|state| state.to_tensor().unwrap());
+                let features = State { deter, stoch }.features().unwrap();
+                let raw = acting.policy.forward(&features).unwrap();
+                let logits = raw["turn"].reshape((3, 2, 5)).unwrap();
+                let likeliest = logits.argmax(2).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
+                let found = acted.actions["turn"].to_f32().iter().map(|x| *x as u32).collect::<Vec<_>>();
+                assert_eq!(
+                    (found, acted.actions["turn"].shape.as_slice()),
+                    (likeliest, &[3, 2][..]),
+                    "{set:?} step {t}"
+                );
+                let means = raw["push"].narrow(1, 0, 3).unwrap().tanh().unwrap().flatten_all().unwrap();
+                let means = means.to_vec1::<f32>().unwrap();
+                let pairs = means.iter().zip(acted.actions["push"].to_f32());
+                let worst = pairs.map(|(mean, found)| (mean - found).abs()).fold(0.0, f32::max);
+                assert!(worst < 2e-5 && means.iter().any(|x| x.abs() > 1e-3), "{set:?} step {t}: {worst}");
+            }
+        }
+    }
+}
+
+/// Only the actions are without noise: the state is drawn, and the same draws give the same state whichever way actions are chosen.
+#[test]
+fn the_state_is_sampled_whichever_way_actions_are_chosen() {
+    let [plain, mapped] = both(&config(&[]));
+    let first = |acting: &Acting, seed| {
+        let mut acted = acting.initial(3);
+        acting.step(&mut acted, &observe(0, 3), &mut Seeded::new(seed)).unwrap();
+        (acted.stoch, acted.actions["push"].to_f32())
+    };
+    for acting in [plain, mapped] {
+        let sampled = first(&acting, 1);
+        let acting = acting.choosing(Choice::Mode);
+        let (mode, other) = (first(&acting, 1), first(&acting, 2));
+        assert_eq!(sampled.0, mode.0);
+        assert_ne!(mode.0, other.0, "another draw is another state");
+        assert_ne!(sampled.1, mode.1);
     }
 }

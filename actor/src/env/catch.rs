@@ -110,6 +110,10 @@ impl Env for Catch {
         outcome.write(&mut step);
         Ok(step)
     }
+
+    fn picture(&self) -> Option<Array> {
+        Some(self.image())
+    }
 }
 
 #[cfg(test)]

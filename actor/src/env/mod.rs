@@ -58,6 +58,10 @@ pub trait Env: Send {
     fn act_space(&self) -> Spaces;
     /// One step.
     fn step(&mut self, action: &Action) -> Result<Step, EnvError>;
+    /// The state as people can look at it, u8 [height, width, 3], also where observations have no image; none if it cannot be drawn.
+    fn picture(&self) -> Option<Array> {
+        None
+    }
 }
 
 impl Env for Box<dyn Env> {
@@ -71,5 +75,9 @@ impl Env for Box<dyn Env> {
 
     fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
         (**self).step(action)
+    }
+
+    fn picture(&self) -> Option<Array> {
+        (**self).picture()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use shared::array::Array;
 use shared::env::Spaces;
 
 use super::{Action, Env, EnvError, Step};
@@ -52,6 +53,10 @@ impl Env for Slowed {
             }
         }
         self.inner.step(action)
+    }
+
+    fn picture(&self) -> Option<Array> {
+        self.inner.picture()
     }
 }
 

@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use crate::RunError;
 use crate::error::io;
 use crate::launch::PARENT_VAR;
-use crate::process;
 use crate::replay::Damaged;
+use crate::{evaluation, process};
 
 /// A learner process.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,17 @@ pub struct ActorArgs {
     timeout: f64,
 }
 
+/// The evaluation actor's process.
+#[derive(Debug, clap::Args)]
+pub struct EvaluatorArgs {
+    #[arg(long)]
+    run: PathBuf,
+    #[arg(long)]
+    join: String,
+    #[arg(long)]
+    timeout: f64,
+}
+
 /// The learner's whole life. When the launcher has gone, it saves and ends.
 pub fn learner(args: LearnerArgs) -> Result<(), RunError> {
     let gone = Arc::new(AtomicBool::new(false));
@@ -54,9 +65,20 @@ pub fn learner(args: LearnerArgs) -> Result<(), RunError> {
 /// An actor's whole life. When the launcher has gone, it ends at once: it holds nothing that a resumed run needs.
 pub fn actor(args: ActorArgs) -> Result<(), RunError> {
     begin(format!("actor {}", args.index), Signal::KILL, || exit(1))?;
-    let timeout = Duration::try_from_secs_f64(args.timeout).unwrap_or(Duration::from_secs(60));
+    let timeout = patience(args.timeout);
     let ActorArgs { join, index, generation, .. } = args;
     Ok(actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout })?)
+}
+
+/// The evaluation actor's whole life. When the launcher has gone, it ends at once.
+pub fn evaluator(args: EvaluatorArgs) -> Result<(), RunError> {
+    begin("evaluation actor".into(), Signal::KILL, || exit(1))?;
+    let timeout = patience(args.timeout);
+    evaluation::run(&evaluation::Args { join: args.join, token: token(), run: args.run, timeout })
+}
+
+fn patience(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(60))
 }
 
 fn token() -> String {

@@ -1,41 +1,51 @@
 //! `lucid eval`.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use actor::env::make;
-use actor::{ActLoop, Features, Meter, Policy, stream_seed};
-use shared::array::Array;
+use actor::{Blueprint, Features, Policy};
 use shared::config::Config;
-use shared::dreamer::Acting;
-use shared::experience::StreamId;
+use shared::dreamer::Choice;
+use shared::params::fingerprint;
+use shared::snapshot::format::{SnapshotHeader, encode};
 use shared::vit::PREFIX;
+use shared::wire::Bulk;
 
 use crate::RunError;
 use crate::agent::Agent;
 use crate::checkpoint::{Checkpoints, Loaded};
-use crate::error::io;
+use crate::durable;
+use crate::evaluation::{Plan, Play, Record, Source, can_film};
 use crate::frozen::Trunk;
+use crate::media::Picture;
 use crate::process::{RunSpaces, origin};
 use crate::proof::check_frozen;
 
 /// Environments that are stepped together.
 const ENVS: usize = 8;
-/// Streams of evaluation do not share seeds with those of training.
-const EVALUATION: u32 = u32::MAX;
 
-/// Run episodes with a run's newest checkpoint; actions are sampled, as in training.
+/// Run episodes with a run's newest checkpoint, and append what came of them to the run folder's eval.jsonl.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run folder.
     run: PathBuf,
     /// Episodes.
-    #[arg(long, default_value_t = 100)]
-    episodes: usize,
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    episodes: u32,
     /// Seed of environments and actions.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How actions are chosen: sampled from the policy, as in training and as the official code evaluates too, or its mode (the
+    /// likeliest class, the mean of continuous actions). The recurrent state is sampled either way.
+    #[arg(long, value_name = "HOW", default_value = Choice::NAMES[0], value_parser = Choice::NAMES)]
+    actions: String,
+    /// Keep the first episode (at most 1,000 frames) as an animated GIF. It shows the environment also where the agent observes a
+    /// vector only; tmaze draws no pictures.
+    #[arg(long, value_name = "FILE.gif")]
+    video: Option<PathBuf>,
+    /// Print one JSON object, the line of eval.jsonl, instead of a sentence.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A run's newest checkpoint with its agent.
@@ -76,90 +86,54 @@ impl Snapshot {
 pub fn run(args: &Args) -> Result<(), RunError> {
     let snapshot = Snapshot::read(&args.run)?;
     check_frozen(&snapshot.agent, snapshot.trunk.as_ref(), &snapshot.loaded.cut.frozen)?;
-    let scores = episodes(&snapshot, args.episodes, args.seed)?;
+    let env = &snapshot.config.env;
+    if args.video.is_some() && !can_film(env)? {
+        return Err(RunError::Film { task: env.task.clone() });
+    }
+    let play = play(&snapshot, args)?;
     let counters = &snapshot.loaded.cut.counters;
-    let n = scores.len().max(1) as f64;
-    let mean = scores.iter().sum::<f64>() / n;
-    let std = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt();
     let (steps, updates) = (counters.env_steps, counters.updates);
-    println!("{} episodes at {steps} steps, {updates} updates: return {mean:.3} ± {std:.3}", scores.len());
-    let record = serde_json::json!({
-        "step": steps, "update": updates, "seed": args.seed, "episodes": scores.len(), "mean": mean, "std": std,
-        "returns": scores,
-    });
-    let file = args.run.join("eval.jsonl");
-    let open = OpenOptions::new().create(true).append(true).open(&file);
-    open.and_then(|mut f| writeln!(f, "{record}")).map_err(io("write", &file))
+    let record = Record::new(Source::Command, choice(args), args.seed, play.episodes());
+    let record = record.of(counters.version, updates, steps);
+    record.append(&args.run)?;
+    if let Some((file, frames)) = args.video.as_ref().zip(play.film()) {
+        durable::write(file, &Picture::animation(&frames)?.bytes)?;
+    }
+    let (episodes, mean, std) = (record.episodes, record.mean, record.std);
+    match args.json {
+        true => println!("{}", record.to_json()),
+        false => println!("{episodes} episodes at {steps} steps, {updates} updates: return {mean:.3} ± {std:.3}"),
+    }
+    Ok(())
 }
 
-/// Returns of episodes. Each environment plays the same number of episodes, so that short ones are not preferred.
-fn episodes(snapshot: &Snapshot, count: usize, seed: u64) -> Result<Vec<f64>, RunError> {
-    let Snapshot { config, trunk, spaces, agent, loaded } = snapshot;
-    let n = count.clamp(1, ENVS);
-    let stream = |env: usize| StreamId { actor: EVALUATION, generation: 0, env: env as u32 };
-    let envs = (0..n).map(|i| make(&config.env, stream_seed(seed, stream(i)))).collect::<Result<Vec<_>, _>>()?;
+/// Clap lets no other word through.
+fn choice(args: &Args) -> Choice {
+    Choice::parse(&args.actions).unwrap_or_default()
+}
+
+fn play(snapshot: &Snapshot, args: &Args) -> Result<Play, RunError> {
+    let Snapshot { config, trunk, spaces, .. } = snapshot;
     let encoder = trunk.as_ref().map(|trunk| trunk.features(&config.vit, rayon::current_num_threads())).transpose()?;
-    let features = Features::new(encoder, spaces.agent.clone());
-    let options = config.acting_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
-    let acting = Acting::new(&options, &spaces.agent, &spaces.act, agent.params())?;
-    let counters = &loaded.cut.counters;
-    let policy = Policy { version: counters.version, update: counters.updates, acting };
-    let noise = stream_seed(seed, stream(EVALUATION as usize));
-    let mut acts = ActLoop::new(&config.env.task, spaces.env.clone(), envs, features, noise);
-    let (mut meter, mut tally) = (Meter::new(n), Tally::new(n, count));
-    while !tally.complete() {
-        let step = acts.step(&policy, &mut meter)?;
-        tally.add(&step["reward"], &step["is_last"]);
-    }
-    Ok(tally.scores)
+    let features = Arc::new(Features::new(encoder, spaces.agent.clone()));
+    let policy = policy(snapshot, choice(args))?;
+    let plan = Plan { envs: ENVS, episodes: args.episodes as usize, seed: args.seed, film: args.video.is_some() };
+    let mut play = Play::new(config, spaces.env.clone(), features, plan)?;
+    while !play.step(&policy)? {}
+    Ok(play)
 }
 
-/// Scores of episodes that count.
-struct Tally {
-    running: Vec<f64>,
-    left: Vec<usize>,
-    scores: Vec<f64>,
-}
-
-impl Tally {
-    fn new(envs: usize, count: usize) -> Self {
-        let left = (0..envs).map(|i| count / envs + usize::from(i < count % envs)).collect();
-        Self { running: vec![0.0; envs], left, scores: Vec::new() }
-    }
-
-    fn complete(&self) -> bool {
-        self.left.iter().all(|&n| n == 0)
-    }
-
-    fn add(&mut self, reward: &Array, is_last: &Array) {
-        for (env, (reward, last)) in reward.to_f32().into_iter().zip(is_last.to_f32()).enumerate() {
-            self.running[env] += f64::from(reward);
-            if last != 0.0 {
-                let score = std::mem::take(&mut self.running[env]);
-                if self.left[env] > 0 {
-                    self.left[env] -= 1;
-                    self.scores.push(score);
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_environment_plays_its_share() {
-        let mut tally = Tally::new(2, 3);
-        let ends = Array::u8(&[2], &[1, 0]);
-        for _ in 0..5 {
-            tally.add(&Array::f32(&[2], &[1.0, 2.0]), &ends);
-        }
-        assert!(!tally.complete());
-        assert_eq!(tally.scores, [1.0, 1.0]);
-        tally.add(&Array::f32(&[2], &[1.0, 2.0]), &Array::u8(&[2], &[1, 1]));
-        assert!(tally.complete());
-        assert_eq!(tally.scores, [1.0, 1.0, 12.0]);
-    }
+/// The policy as actors have it: over a snapshot of the parameters.
+fn policy(snapshot: &Snapshot, choice: Choice) -> Result<Policy, RunError> {
+    let Snapshot { config, trunk, spaces, agent, loaded } = snapshot;
+    let (version, params) = (loaded.cut.counters.version, agent.policy_params()?);
+    let blueprint = Blueprint {
+        config: config.acting_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?,
+        obs: spaces.agent.clone(),
+        act: spaces.act.clone(),
+        layout: fingerprint(&params),
+    };
+    let header = SnapshotHeader { version, update: loaded.cut.counters.updates, published: 0 };
+    let (policy, _) = blueprint.build(version, Bulk::Bytes(encode(&header, &params)?))?;
+    Ok(Policy { acting: policy.acting.choosing(choice), ..policy })
 }

@@ -19,6 +19,8 @@ pub enum Order {
         /// Its index.
         actor: u32,
     },
+    /// Open a door for the evaluation actor.
+    InviteEvaluator,
     /// Somebody asks for something.
     Asked {
         /// Number of the answer.
@@ -61,6 +63,18 @@ pub enum Notice {
     NotJoined {
         /// Its index.
         actor: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A door is open for the evaluation actor.
+    EvaluatorInvitation {
+        /// Name of the door.
+        door: String,
+    },
+    /// Nobody, or somebody else, came through the evaluation actor's door.
+    EvaluatorNotJoined {
+        /// Name of the door; empty if there is none.
+        door: String,
         /// Why.
         reason: String,
     },

@@ -3,6 +3,7 @@
 mod actors;
 mod child;
 mod control;
+mod evaluator;
 mod lock;
 mod requests;
 mod resolve;

@@ -10,14 +10,16 @@ use crate::RunError;
 use crate::durable;
 use crate::error::io;
 
-/// What may change when a run is resumed: when it ends, how many act, how often something is told or saved, and to whom.
-const HARMLESS: [&str; 8] = [
+/// What may change when a run is resumed: when it ends, how many act, how often something is evaluated, told or saved, and to
+/// whom.
+const HARMLESS: [&str; 9] = [
     "run.steps",
     "run.minutes",
     "actor.count",
     "actor.max_restarts",
     "sync.join_timeout",
     "checkpoint.",
+    "eval.",
     "log.",
     "web.",
 ];

@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::actors::Actors;
 use super::child::Process;
+use super::evaluator::Evaluator;
 use super::requests::Requests;
 use super::{Notice, Order, Resolved};
 use crate::RunError;
@@ -61,6 +62,7 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         screen: Screen::new(&resolved.config.log),
         last: Report::default(),
         actors: Actors::new(&resolved.config),
+        evaluator: Evaluator::new(&resolved.config),
         token,
         learner,
         orders: None,
@@ -111,6 +113,7 @@ pub(super) struct Supervisor<'a> {
     pub(super) screen: Screen,
     pub(super) last: Report,
     pub(super) actors: Actors,
+    evaluator: Evaluator,
     token: String,
     learner: Process,
     orders: Option<LinkSender<Order>>,
@@ -191,7 +194,18 @@ impl Supervisor<'_> {
                 self.screen.warn(&format!("actor {actor} has not joined: {reason}"));
                 self.actors.not_joined(actor);
             }
+            Notice::EvaluatorInvitation { door } if !self.stopping => {
+                self.evaluator.start(&self.resolved.dir, &self.token, &door)?;
+            }
+            Notice::EvaluatorNotJoined { door, reason } if !self.stopping => {
+                if self.evaluator.not_joined(&door) {
+                    self.screen.warn(&format!("the evaluation actor has not joined: {reason}"));
+                }
+            }
             Notice::Report(mut report) => {
+                if let Some(evaluation) = &mut report.evaluation {
+                    evaluation.restarts = self.evaluator.restarts();
+                }
                 report.actors.iter_mut().for_each(|a| a.restarts = self.actors.restarts(a.index));
                 self.screen.update(&report);
                 self.last = (*report).clone();
@@ -203,6 +217,7 @@ impl Supervisor<'_> {
             Notice::Done { reason } => self.outcome = Some(Ok(reason)),
             Notice::Failed { message } => self.outcome = Some(Err(message)),
             Notice::Hello { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } => {}
+            Notice::EvaluatorInvitation { .. } | Notice::EvaluatorNotJoined { .. } => {}
         }
         Ok(())
     }
@@ -213,6 +228,12 @@ impl Supervisor<'_> {
         }
         for news in self.actors.watch()? {
             self.screen.warn(&news);
+        }
+        if let Some(news) = self.evaluator.watch() {
+            self.screen.warn(&news);
+        }
+        if self.evaluator.due() {
+            self.order(&Order::InviteEvaluator);
         }
         for actor in self.actors.due() {
             self.order(&Order::Invite { actor });
@@ -238,7 +259,7 @@ impl Supervisor<'_> {
     /// The learner has ended: see the actors out, and say how the run ended.
     fn end(mut self, status: std::process::ExitStatus) -> Result<(), RunError> {
         let deadline = Instant::now() + FAREWELL;
-        while !self.actors.all_ended() && Instant::now() < deadline {
+        while !(self.actors.all_ended() && self.evaluator.ended()) && Instant::now() < deadline {
             thread::sleep(TICK);
         }
         let outcome = self.outcome.take();

@@ -12,6 +12,7 @@ use shared::trace;
 use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, WireError};
 
 use crate::desk::{Ask, Reply, Task};
+use crate::evaluation::{FromEvaluator, ToEvaluator, serve};
 use crate::ingest::Arrival;
 use crate::launch::{Notice, Order};
 use crate::links::Link;
@@ -66,6 +67,7 @@ impl Inner {
                 Ok(incoming) => match incoming.message {
                     Order::Invite { actor } => self.invite(actor),
                     Order::Dismiss { actor } => self.dismiss(actor),
+                    Order::InviteEvaluator => self.invite_evaluator(),
                     Order::Asked { number, ask } => self.asked(ask, Reply::new(number, self.notices.clone())),
                     Order::Stop { reason } => self.run.stop(reason),
                 },
@@ -151,6 +153,48 @@ impl Inner {
         });
     }
 
+    /// The evaluation actor gets in by a door of its own and is spoken with by the thread that let it in.
+    fn invite_evaluator(self: &Arc<Self>) {
+        if self.run.is_stopping() {
+            return;
+        }
+        let opened = match Doorway::open() {
+            Ok(opened) => opened,
+            Err(error) => {
+                let (door, reason) = (String::new(), error.to_string());
+                return self.tell(&Notice::EvaluatorNotJoined { door, reason });
+            }
+        };
+        let door = opened.name().to_string();
+        self.tell(&Notice::EvaluatorInvitation { door: door.clone() });
+        let inner = self.clone();
+        thread::spawn(move || {
+            if let Err(reason) = inner.admit_evaluator(opened) {
+                inner.tell(&Notice::EvaluatorNotJoined { door, reason });
+            }
+        });
+    }
+
+    fn admit_evaluator(&self, door: Doorway) -> Result<(), String> {
+        let visitor: Visitor<FromEvaluator, ToEvaluator> = door.accept(self.limit()).map_err(|e| e.to_string())?;
+        let FromEvaluator::Hello { token, pid, binary } = &visitor.first else {
+            return Err("a visitor that did not introduce itself".into());
+        };
+        if let Err(reason) = check_process(&self.run.token, (token, "the evaluation actor"), *pid, binary) {
+            self.run.warn(format!("refused at the door of the evaluation actor: {reason}"));
+            // The refused one may have gone already.
+            let _ = visitor.sender.send(&ToEvaluator::Refused { reason: reason.clone() });
+            return Err(reason);
+        }
+        serve(&self.run, &visitor, *pid);
+        Ok(())
+    }
+
+    /// How long somebody who was invited may take to come.
+    fn limit(&self) -> Duration {
+        Duration::try_from_secs_f64(self.run.config.sync.join_timeout).unwrap_or(Duration::from_secs(60))
+    }
+
     /// A restarted actor opens new streams: its generation is higher than any before, over all resumes.
     fn next_generation(&self, actor: u32) -> u32 {
         let mut totals = self.run.totals.lock();
@@ -161,8 +205,7 @@ impl Inner {
     }
 
     fn admit(&self, door: Doorway, expected: Expected) -> Result<(), String> {
-        let limit = Duration::try_from_secs_f64(self.run.config.sync.join_timeout).unwrap_or(Duration::from_secs(60));
-        let visitor: Visitor<ToLearner, ToActor> = door.accept(limit).map_err(|e| e.to_string())?;
+        let visitor: Visitor<ToLearner, ToActor> = door.accept(self.limit()).map_err(|e| e.to_string())?;
         let hello = match check(&self.run.token, expected, &visitor.first) {
             Ok(hello) => hello.clone(),
             Err(reason) => {
@@ -182,16 +225,21 @@ impl Inner {
     }
 }
 
+/// Whether a process has the run's secret and is of this version.
+fn check_process(token: &str, (shown, name): (&str, &str), pid: u32, binary: &str) -> Result<(), String> {
+    let own = env!("CARGO_PKG_VERSION");
+    if shown != token {
+        return Err(format!("process {pid}, which calls itself {name}, does not have the run's token"));
+    }
+    if binary != own {
+        return Err(format!("process {pid} is of version {binary}, the learner of {own}"));
+    }
+    Ok(())
+}
+
 fn check<'a>(token: &str, expected: Expected, first: &'a ToLearner) -> Result<&'a Hello, String> {
     let ToLearner::Hello(hello) = first else { return Err("a visitor that did not introduce itself".into()) };
-    let own = env!("CARGO_PKG_VERSION");
-    if hello.token != token {
-        let (pid, actor) = (hello.pid, hello.actor);
-        return Err(format!("process {pid}, which calls itself actor {actor}, does not have the run's token"));
-    }
-    if hello.binary != own {
-        return Err(format!("process {} is of version {}, the learner of {own}", hello.pid, hello.binary));
-    }
+    check_process(token, (&hello.token, &format!("actor {}", hello.actor)), hello.pid, &hello.binary)?;
     if (hello.actor, hello.generation) != (expected.actor, expected.generation) {
         return Err(format!("actor {} came to another actor's door", hello.actor));
     }

@@ -20,6 +20,7 @@ use crate::RunError;
 use crate::agent::{Agent, Origin};
 use crate::calibrate;
 use crate::checkpoint::{self, Checkpoints, Counters, Cut};
+use crate::evaluation::can_film;
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterState, Limits};
 use crate::proof::check_frozen;
@@ -76,6 +77,9 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     }
     let spaces = RunSpaces::of(&config, trunk.as_ref())?;
     let mut warnings = [config.agent.ignored(), config.replay.ignored(), config.without_units()].concat();
+    if config.eval.every > 0 && config.eval.video && !can_film(&config.env)? {
+        warnings.push(format!("eval.video has no effect: task `{}` draws no pictures", config.env.task));
+    }
     for path in checkpoints.set_incomplete_aside()? {
         warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
     }

@@ -1,11 +1,12 @@
-//! The block that shows how a run is doing: four lines about the whole, then a row per actor.
+//! The block that shows how a run is doing: four lines about the whole, one about evaluations where there are some, then a row per
+//! actor.
 
 use console::measure_text_width;
 use shared::metrics::{ActorReport, Phase, Report, Spread};
 
 use super::text::{bytes, clean, count, duration, fit, grouped, number, rate, table, wrap};
 
-/// Lines about the whole run, before the actors.
+/// Lines about the whole run, before those about evaluations and actors.
 pub const SUMMARY: usize = 4;
 /// Share of time below which nobody is said to wait.
 const NOTABLE: f64 = 0.01;
@@ -26,7 +27,8 @@ pub fn within(report: &Report, width: usize, height: usize) -> Vec<String> {
     let mut lines = summary(report, width).to_vec();
     let [first, ..] = &mut lines[..] else { return lines };
     first.push_str(&bar(report, width.saturating_sub(measure_text_width(first))));
-    let room = height.saturating_sub(SUMMARY + 1);
+    lines.extend(evaluation(report, width));
+    let room = height.saturating_sub(lines.len() + 1);
     let rows = if report.actors.len() <= room { report.actors.len() } else { room.saturating_sub(1) };
     let (shown, rest) = report.actors.split_at(rows);
     if !shown.is_empty() {
@@ -171,6 +173,26 @@ pub(crate) fn lag(report: &Report) -> Vec<String> {
     ]
 }
 
+/// The last evaluation, and the one that goes on; none for a run without evaluations.
+pub(crate) fn evaluation(report: &Report, width: usize) -> Option<String> {
+    let evaluation = report.evaluation.as_ref()?;
+    let mut parts = vec![];
+    if let Some(last) = &evaluation.last {
+        let (mean, std) = (number(last.mean), number(last.std));
+        parts.push(format!("return {mean} ± {std} over {} episodes", grouped(last.episodes)));
+        parts.push(format!("version {} (update {})", grouped(last.version), grouped(last.update)));
+        parts.push(format!("{} ago", duration(last.age)));
+    }
+    match &evaluation.running {
+        Some(now) => parts.push(format!("now version {}, {} of {}", grouped(now.version), now.played, now.episodes)),
+        None if evaluation.pid == 0 => parts.push("its actor is not running".into()),
+        None if evaluation.last.is_none() => parts.push("none has ended yet".into()),
+        None => {}
+    }
+    parts.extend((evaluation.restarts > 0).then(|| format!("restarts: {}", evaluation.restarts)));
+    Some(fit("eval", &parts, width))
+}
+
 fn actors(actors: &[ActorReport], width: usize) -> Vec<String> {
     let head = ["actor", "version", "lag", "updates", "age", "steps", "steps/s", "ack", "state"];
     let mut rows = vec![head.map(String::from).to_vec()];
@@ -221,7 +243,8 @@ pub(crate) fn others(rest: &[ActorReport], all: bool) -> Vec<String> {
 pub fn heartbeat(report: &Report) -> String {
     let acting = report.actors.iter().filter(|a| a.pid != 0 && a.waits_for.is_empty()).count();
     let squeeze = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let summary = summary(report, usize::MAX).map(squeeze).join(" | ");
+    let lines = summary(report, usize::MAX).into_iter().chain(evaluation(report, usize::MAX));
+    let summary = lines.map(squeeze).collect::<Vec<_>>().join(" | ");
     format!("{summary} | {} actors, {acting} acting", report.actors.len())
 }
 

@@ -117,9 +117,10 @@ fn write(mut out: impl Write, lines: &[String]) {
 fn block(report: &Report, term: &Term) -> String {
     let (height, width) = term.size();
     let lines = within(report, width.into(), usize::from(height).saturating_sub(1));
+    let whole = live::SUMMARY + usize::from(report.evaluation.is_some());
     let painted = |(i, line): (usize, String)| match i {
-        0..live::SUMMARY => label(&line),
-        live::SUMMARY => style(line).dim().to_string(),
+        _ if i < whole => label(&line),
+        _ if i == whole => style(line).dim().to_string(),
         _ => line,
     };
     lines.into_iter().enumerate().map(painted).collect::<Vec<_>>().join("\n")

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use console::measure_text_width;
 use shared::config::Difference;
-use shared::metrics::{ActorReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
+use shared::metrics::{
+    ActorReport, EvaluatedReport, EvaluatingReport, EvaluationReport, ModuleRow, Phase, ReplayReport, Report,
+    StartReport, VitReport,
+};
 
 use super::*;
 
@@ -195,4 +198,39 @@ fn plain_lines_come_at_first_on_a_change_and_then_now_and_again() {
     assert!(beat.due(Phase::Training, after(9)));
     assert!(!beat.due(Phase::Training, after(18)));
     assert!(beat.due(Phase::Training, after(19)));
+}
+
+#[test]
+fn the_last_evaluation_and_the_next_have_a_line_of_their_own() {
+    let last = EvaluatedReport {
+        version: 11_800,
+        update: 11_800,
+        step: 48_000,
+        episodes: 10,
+        mean: 0.93,
+        std: 0.2,
+        length: 10.0,
+        age: 182.0,
+    };
+    let line = |evaluation| {
+        let report = Report { evaluation: Some(evaluation), ..report(2) };
+        assert!(heartbeat(&report).contains(" | eval "), "{}", heartbeat(&report));
+        for width in [20, 40, 80] {
+            assert!(lines(&report, width).iter().all(|line| measure_text_width(line) <= width));
+        }
+        for height in 1..12 {
+            assert!(within(&report, 200, height).len() <= height);
+        }
+        lines(&report, 200)[live::SUMMARY].clone()
+    };
+    let first = EvaluationReport { pid: 7, ..Default::default() };
+    assert_eq!(line(first.clone()), "eval      none has ended yet");
+    let running = Some(EvaluatingReport { version: 11_840, played: 3, episodes: 10 });
+    assert_eq!(
+        line(EvaluationReport { last: Some(last), running, ..first.clone() }),
+        "eval      return 0.930 ± 0.200 over 10 episodes  version 11,800 (update 11,800)  3m 2s ago  now version 11,840, 3 of 10"
+    );
+    let gone = line(EvaluationReport { pid: 0, restarts: 2, ..first });
+    assert_eq!(gone, "eval      its actor is not running  restarts: 2");
+    assert!(lines(&report(2), 200)[live::SUMMARY].starts_with("actor"), "a run without evaluations has no such line");
 }

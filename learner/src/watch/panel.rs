@@ -7,9 +7,6 @@ use super::state::{Stage, State};
 use crate::report::live;
 use crate::report::text::{bytes, clean, count, cut, duration, fit, grouped, number, rate, wrap};
 
-/// Lines of [`lines`].
-pub(super) const LINES: usize = 4;
-
 /// What the run does, in a word or a few.
 pub(super) fn phase(state: &State) -> String {
     match (&state.stage, &state.report) {
@@ -37,8 +34,8 @@ fn recorded(history: &History) -> Vec<String> {
     [("step", "steps"), ("update", "updates"), ("episode/count", "episodes")].into_iter().filter_map(whole).collect()
 }
 
-/// Rates and memory, replay, who waits for whom, lag: no line wider than `width`.
-pub(super) fn lines(report: &Report, width: usize) -> [String; LINES] {
+/// Rates and memory, replay, who waits for whom, lag, and evaluations where there are some: no line wider than `width`.
+pub(super) fn lines(report: &Report, width: usize) -> Vec<String> {
     let actors: u64 = report.actors.iter().map(|actor| actor.rss).sum();
     let learner = [
         format!("updates {}", rate(report.updates_per_s)),
@@ -55,12 +52,14 @@ pub(super) fn lines(report: &Report, width: usize) -> [String; LINES] {
         *first = "med/p95/max".into();
         lag.rotate_left(1);
     }
-    [
+    let mut lines = vec![
         fit("learner", &learner, width),
         fit("replay", &replay, width),
         fit("limiter", &limiter, width),
         fit("lag", &lag, width),
-    ]
+    ];
+    lines.extend(live::evaluation(report, width));
+    lines
 }
 
 fn shares(report: &Report) -> String {

@@ -33,7 +33,7 @@ pub(super) fn draw(frame: &mut Frame, state: &mut State, theme: Theme, now: Inst
     text(frame, warned, &warnings, theme.warning());
     if let Some(report) = &state.report {
         let lines = panel::lines(report, width);
-        let place = top(&mut area, panel::LINES as u16);
+        let place = top(&mut area, lines.len() as u16);
         text(frame, place, &lines, Style::new());
     }
     if height >= LOW {

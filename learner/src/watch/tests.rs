@@ -60,6 +60,7 @@ fn report(actors: usize) -> Report {
         version: 11_840,
         rss: 1 << 30,
         replay_ratio: 31.9,
+        evaluation: None,
         actors,
         warnings: vec!["actor 1 (process 4001) has not taken a snapshot for 30 s: it may be stuck".into()],
     }

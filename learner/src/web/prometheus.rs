@@ -83,6 +83,8 @@ fn recorded(out: &mut Out, record: &Map<String, Value>) -> Result<(), Error> {
     let rows = [
         ("episode/return", "episode_return", None, 1.0, "Mean return of the last episodes"),
         ("episode/length", "episode_steps", None, 1.0, "Mean length of the last episodes"),
+        ("eval/return", "evaluation_return", None, 1.0, "Mean return of the last evaluation"),
+        ("eval/length", "evaluation_steps", None, 1.0, "Mean length of its episodes"),
         ("learner/update_ms", "update", Some(Unit::Seconds), 1e-3, "Mean time of an update"),
         ("learner/batch_ms", "batch_wait", Some(Unit::Seconds), 1e-3, "Mean time an update waited for its batch"),
         ("snapshot/publish_ms", "snapshot_publish", Some(Unit::Seconds), 1e-3, "Mean time to publish a snapshot"),

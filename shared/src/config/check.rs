@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use crate::device;
+use crate::dreamer::Choice;
 use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
@@ -99,8 +100,9 @@ impl Config {
         }
         p.between("checkpoint.every", self.checkpoint.every, 0.0, endless);
         p.between("log.every", self.log.every, 0.0, endless);
+        p.between("log.report_every", self.log.report_every, 0.0, endless);
         p.between("log.heartbeat", self.log.heartbeat, 0.1, endless);
-        p.positive(&[("checkpoint.keep", self.checkpoint.keep)]);
+        p.positive(&[("checkpoint.keep", self.checkpoint.keep), ("log.media_keep", self.log.media_keep)]);
         p.need(!self.web.enabled || !self.web.public() || !self.web.token_file.is_empty(), || {
             format!(
                 "`web.token_file` is empty, must name a file with a secret: with `web.address` {} and `web.hosts` {:?} \
@@ -177,8 +179,11 @@ impl Config {
             ("actor.chunk", self.actor.chunk),
             ("replay.chunksize", self.replay.chunksize),
             ("sync.credits", self.sync.credits),
+            ("eval.envs", self.eval.envs),
+            ("eval.episodes", self.eval.episodes),
             ("sync.publish_every", self.sync.publish_every as usize),
         ]);
+        p.one_of("eval.actions", &self.eval.actions, &Choice::NAMES);
         p.one_of("sync.mode", &self.sync.mode, &["async", "lockstep"]);
         p.need(!self.lockstep() || self.actor.count == 1, || {
             format!(

@@ -34,6 +34,7 @@ pub struct Config {
     pub actor: ActorConfig,
     pub replay: ReplayConfig,
     pub sync: SyncConfig,
+    pub eval: EvalConfig,
     pub checkpoint: CheckpointConfig,
     pub log: LogConfig,
     pub web: WebConfig,
@@ -343,6 +344,23 @@ pub struct SyncConfig {
     pub join_timeout: f64,
 }
 
+/// Evaluations while a run trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct EvalConfig {
+    /// Environment steps from the start of one to the start of the next (0: none).
+    pub every: u64,
+    /// Environments stepped together.
+    pub envs: usize,
+    /// Episodes in each.
+    pub episodes: usize,
+    /// How actions are chosen: `sample` or `mode`.
+    pub actions: String,
+    /// The first episode of each is kept as an animation.
+    pub video: bool,
+}
+
 /// Checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -365,6 +383,10 @@ pub struct LogConfig {
     pub every: f64,
     /// Records go to TensorBoard too.
     pub tensorboard: bool,
+    /// Seconds between two reports of what the world model predicts (0: none).
+    pub report_every: f64,
+    /// Newest pictures of each kind and name that are kept.
+    pub media_keep: usize,
     /// Seconds between two heartbeat lines when the output is not a terminal.
     pub heartbeat: f64,
 }

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::encoder::Encoder;
 use super::in_place::{Buffers, InPlace};
 use super::inputs::{self, Columns};
-use super::policy::Policy;
+use super::policy::{Choice, Policy};
 use super::rssm::{Rssm, State};
 use crate::array::{Array, DType};
 use crate::config::AgentConfig;
@@ -16,7 +16,7 @@ use crate::params::{ParamError, Scope, Source};
 
 /// What the last step of N environments gave, and what the next one starts from.
 pub struct Acted {
-    /// Sampled (unclipped) actions by key, [N, …], in the action space's type.
+    /// Chosen (unclipped) actions by key, [N, …], in the action space's type.
     pub actions: Columns,
     /// Recurrent state, [N, deter]: also stored in replay.
     pub deter: Array,
@@ -36,6 +36,7 @@ pub struct Acting {
     /// Actions from features.
     pub policy: Policy,
     in_place: Option<InPlace>,
+    choice: Choice,
 }
 
 impl Acting {
@@ -50,7 +51,13 @@ impl Acting {
         let features = rssm_config.deter + rssm_config.stoch * rssm_config.classes;
         let policy = Policy::new(&root.sub("pol"), &config.policy, precision, features, act)?;
         let in_place = InPlace::new(&encoder, &rssm, &policy, act);
-        Ok(Self { config: config.clone(), act: act.clone(), encoder, rssm, policy, in_place })
+        let (config, act, choice) = (config.clone(), act.clone(), Choice::default());
+        Ok(Self { config, act, encoder, rssm, policy, in_place, choice })
+    }
+
+    /// With actions chosen in another way than by sampling; the recurrent state is sampled either way, as in the official code.
+    pub fn choosing(self, choice: Choice) -> Self {
+        Self { choice, ..self }
     }
 
     /// Before the first step of `n` environments.
@@ -71,7 +78,7 @@ impl Acting {
         match &self.in_place {
             Some(network) => {
                 let seen = self.encoder.through_tail(obs, acted.deter.shape[0])?;
-                step_in_place(network, acted, &seen, draws)?
+                step_in_place(network, acted, &seen, (self.choice, draws))?
             }
             None => no_grad(|| self.step_plainly(acted, obs, draws))?,
         }
@@ -86,7 +93,7 @@ impl Acting {
         let action = inputs::actions(&self.act, &acted.actions, rows)?.broadcast_mul(&keep)?;
         let before = State { deter: acted.deter.to_tensor()?, stoch: acted.stoch.to_tensor()? };
         let (state, _) = self.rssm.observe(&before, &action, &tokens, &keep, draws)?;
-        acted.actions = self.policy.sample(&self.policy.forward(&state.features()?)?, draws)?;
+        acted.actions = self.policy.choose(&self.policy.forward(&state.features()?)?, self.choice, draws)?;
         (acted.deter, acted.stoch) = (to_array(&state.deter)?, to_array(&state.stoch)?);
         Ok(())
     }
@@ -96,7 +103,7 @@ fn step_in_place(
     network: &InPlace,
     acted: &mut Acted,
     obs: &Columns,
-    draws: &mut dyn Draws,
+    draws: (Choice, &mut dyn Draws),
 ) -> candle_core::Result<()> {
     let Acted { actions, deter, stoch, buffers } = acted;
     let rows = deter.shape[0];

@@ -9,7 +9,7 @@ use super::attention::AttentionPool;
 use super::encoder::Encoder;
 use super::features::Standardize;
 use super::inputs::{self, Columns};
-use super::policy::{Policy, draw, raw_width, sample_row};
+use super::policy::{Choice, Policy, draw, raw_width, sample_row};
 use super::rssm::Rssm;
 use crate::dist::Draws;
 use crate::dist::normal::Bounded;
@@ -288,7 +288,7 @@ impl InPlace {
         last: &Columns,
         obs: &Columns,
         rows: usize,
-        draws: &mut dyn Draws,
+        (choice, draws): (Choice, &mut dyn Draws),
     ) -> Result<()> {
         let (width, deter) = (self.core.deter + self.stoch * self.classes, self.core.deter);
         inputs::column(obs, "is_first")?.to_f32_in(&mut b.first);
@@ -314,7 +314,7 @@ impl InPlace {
         draws.gumbel_in(&[rows, self.stoch, self.classes], &mut b.noise);
         let latents = (&mut b.features[deter..], width);
         one_hot_rows((&b.seen, width - deter), self.classes, self.unimix, &b.noise, latents, &mut b.sample);
-        self.choose(b, rows, draws);
+        self.choose(b, rows, choice, draws);
         Ok(())
     }
 
@@ -400,8 +400,8 @@ impl InPlace {
         inputs::flatten(named(&self.actions), last, rows, inputs::shrink, &mut b.column, &mut b.seen).map(drop)
     }
 
-    /// Samples actions for `b.features`.
-    fn choose(&self, b: &mut Buffers, rows: usize, draws: &mut dyn Draws) {
+    /// Chooses actions for `b.features`.
+    fn choose(&self, b: &mut Buffers, rows: usize, choice: Choice, draws: &mut dyn Draws) {
         let (width, units) = (b.features.len() / rows, self.policy.last().map_or(0, Layer::outputs));
         b.tokens.resize(rows * units, 0.0);
         let features = [Matrix::new(&b.features, rows, width, width)];
@@ -415,7 +415,7 @@ impl InPlace {
                 layer.forward(&seen, &mut b.linear, &mut b.seen[i * layer.outputs()..], raw);
             }
             b.noise.resize(rows * space.width(), 0.0);
-            draw(space, rows, &mut b.shape, &mut b.noise, draws);
+            draw(space, rows, choice, &mut b.shape, &mut b.noise, draws);
             actions.clear();
             for (raw, noise) in b.seen.chunks_exact(raw).zip(b.noise.chunks_exact(space.width())) {
                 sample_row(space, (self.bounds, Precision::Float32), raw, noise, actions);

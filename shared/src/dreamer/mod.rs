@@ -16,7 +16,7 @@ pub use acting::{Acted, Acting, to_array};
 pub use attention::AttentionPool;
 pub use encoder::{Encoder, Inputs};
 pub use features::Standardize;
-pub use policy::{Policy, raw_width};
+pub use policy::{Choice, Policy, raw_width};
 pub use rollout::{PackedPolicy, PackedRssm, RolloutScratch};
 pub use rssm::{Rssm, State};
 pub use scan::{Observations, Observed};

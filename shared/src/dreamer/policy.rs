@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::inputs::Columns;
 use crate::array::Array;
@@ -14,6 +15,31 @@ use crate::kernels::stack::{Dense, Stack};
 use crate::kernels::{Precision, argmax, read};
 use crate::nn::{Linear, Mlp, Style};
 use crate::params::{ParamError, Scope};
+
+/// How an action is chosen from the policy's distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// Drawn from it, as in training.
+    #[default]
+    Sample,
+    /// The most likely one: of a categorical the class with the largest logit (the first of several), of a bounded normal its mean.
+    Mode,
+}
+
+impl Choice {
+    /// Words for it, as options have them.
+    pub const NAMES: [&str; 2] = ["sample", "mode"];
+
+    /// By its word; none for another one.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Sample, Self::Mode]
+            .into_iter()
+            .zip(Self::NAMES)
+            .find(|(_, known)| *known == name)
+            .map(|(choice, _)| choice)
+    }
+}
 
 /// Distribution over actions given features.
 pub struct Policy {
@@ -83,11 +109,16 @@ impl Policy {
 
     /// Sampled (unclipped) actions by key, [N, …] in the space's type.
     pub fn sample(&self, raw: &BTreeMap<String, Tensor>, draws: &mut dyn Draws) -> Result<Columns> {
+        self.choose(raw, Choice::Sample, draws)
+    }
+
+    /// The same, chosen in either way.
+    pub fn choose(&self, raw: &BTreeMap<String, Tensor>, choice: Choice, draws: &mut dyn Draws) -> Result<Columns> {
         let mut actions = Columns::new();
         for (key, (space, _)) in &self.heads {
             let rows = raw[key].dim(0)?;
             let mut noise = vec![0.0; rows * space.width()];
-            draw(space, rows, &mut vec![], &mut noise, draws);
+            draw(space, rows, choice, &mut vec![], &mut noise, draws);
             let mut values = vec![];
             read(&raw[key], |raw| {
                 let rows = raw.chunks_exact(raw_width(space)).zip(noise.chunks_exact(space.width()));
@@ -128,8 +159,19 @@ pub fn raw_width(space: &Space) -> usize {
     if space.is_discrete() { space.width() } else { 2 * space.elements() }
 }
 
-/// Noise for [`sample_row`] of `rows` rows, into `out` [rows, width of the space]. `shape` is a buffer.
-pub(super) fn draw(space: &Space, rows: usize, shape: &mut Vec<usize>, out: &mut [f32], draws: &mut dyn Draws) {
+/// Noise for [`sample_row`] of `rows` rows, into `out` [rows, width of the space]: without any, a sample is the mode. `shape` is a
+/// buffer.
+pub(super) fn draw(
+    space: &Space,
+    rows: usize,
+    choice: Choice,
+    shape: &mut Vec<usize>,
+    out: &mut [f32],
+    draws: &mut dyn Draws,
+) {
+    if choice == Choice::Mode {
+        return out.fill(0.0);
+    }
     shape.clear();
     shape.push(rows);
     shape.extend(&space.shape);

@@ -3,7 +3,7 @@
 use candle_core::Result;
 
 use super::core::{Core, CoreInput, CoreScratch, CoreStep};
-use super::policy::{Policy, draw, raw_width, sample_row};
+use super::policy::{Choice, Policy, draw, raw_width, sample_row};
 use super::rssm::Rssm;
 use crate::dist::Draws;
 use crate::dist::normal::Bounded;
@@ -132,7 +132,7 @@ impl PackedPolicy {
     pub fn noise(&self, rows: usize, draws: &mut dyn Draws) -> Vec<Vec<f32>> {
         let noise = |(_, space): &(String, Space)| {
             let mut noise = vec![0.0; rows * space.width()];
-            draw(space, rows, &mut vec![], &mut noise, draws);
+            draw(space, rows, Choice::Sample, &mut vec![], &mut noise, draws);
             noise
         };
         self.spaces.iter().map(noise).collect()

@@ -8,7 +8,10 @@ mod tensorboard;
 
 pub use jsonl::JsonLines;
 pub use meters::{Meters, Numbers, Spread, Window};
-pub use report::{ActorReport, ModuleRow, Phase, ReplayReport, Report, StartReport, VitReport};
+pub use report::{
+    ActorReport, EvaluatedReport, EvaluatingReport, EvaluationReport, ModuleRow, Phase, ReplayReport, Report,
+    StartReport, VitReport,
+};
 pub use table::{Average, METRICS, Metric, find};
 pub use tensorboard::EventFile;
 

@@ -81,6 +81,8 @@ pub struct Report {
     pub rss: u64,
     /// Replayed steps trained on per environment step so far.
     pub replay_ratio: f64,
+    /// Evaluations, where the config asks for them.
+    pub evaluation: Option<EvaluationReport>,
     /// One row per actor.
     pub actors: Vec<ActorReport>,
     /// New since the last report; each is shown once.
@@ -150,6 +152,51 @@ pub struct ActorReport {
     pub restarts: u32,
     /// Resident memory, bytes.
     pub rss: u64,
+}
+
+/// The evaluation actor, which counts among no others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationReport {
+    /// Its process; 0 while there is none.
+    pub pid: u32,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// The evaluation that goes on.
+    pub running: Option<EvaluatingReport>,
+    /// The last one that ended.
+    pub last: Option<EvaluatedReport>,
+}
+
+/// An evaluation that goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvaluatingReport {
+    /// Snapshot that acts.
+    pub version: u64,
+    /// Episodes that have ended.
+    pub played: u64,
+    /// Of so many.
+    pub episodes: u64,
+}
+
+/// An evaluation that has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvaluatedReport {
+    /// Snapshot that acted.
+    pub version: u64,
+    /// Updates made when that was taken.
+    pub update: u64,
+    /// Environment steps of training when the evaluation began.
+    pub step: u64,
+    /// Episodes.
+    pub episodes: u64,
+    /// Mean of their returns.
+    pub mean: f64,
+    /// Standard deviation of their returns.
+    pub std: f64,
+    /// Mean of their lengths, steps.
+    pub length: f64,
+    /// Seconds since it ended.
+    pub age: f64,
 }
 
 impl Report {

@@ -112,6 +112,10 @@ impl Env for CartpoleSwingup {
         let reward = reward(&self.state, control) as f32;
         Ok(self.observation(Outcome { is_last: self.steps == STEPS, reward, ..Outcome::default() }))
     }
+
+    fn picture(&self) -> Option<Array> {
+        Some(picture::draw(&self.state, self.size))
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Each action taken several times.
 
+use shared::array::Array;
 use shared::env::Spaces;
 
 use crate::env::{Action, Env, EnvError, Outcome, Step};
@@ -42,5 +43,9 @@ impl<E: Env> Env for ActionRepeat<E> {
         }
         outcome.write(&mut step);
         Ok(step)
+    }
+
+    fn picture(&self) -> Option<Array> {
+        self.env.picture()
     }
 }

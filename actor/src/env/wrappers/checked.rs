@@ -95,4 +95,8 @@ impl<E: Env> Env for Checked<E> {
         self.phase = if outcome.is_last { Phase::Ended } else { Phase::Running };
         Ok(step)
     }
+
+    fn picture(&self) -> Option<Array> {
+        self.env.picture()
+    }
 }

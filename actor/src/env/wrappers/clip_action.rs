@@ -41,4 +41,8 @@ impl<E: Env> Env for ClipAction<E> {
         }
         self.env.step(&action)
     }
+
+    fn picture(&self) -> Option<Array> {
+        self.env.picture()
+    }
 }

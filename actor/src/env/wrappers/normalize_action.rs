@@ -48,4 +48,8 @@ impl<E: Env> Env for NormalizeAction<E> {
         }
         self.env.step(&action)
     }
+
+    fn picture(&self) -> Option<Array> {
+        self.env.picture()
+    }
 }

@@ -45,6 +45,10 @@ impl<E: Env> Env for Resize<E> {
         }
         Ok(step)
     }
+
+    fn picture(&self) -> Option<Array> {
+        self.env.picture()
+    }
 }
 
 /// Resize u8 [height, width, channels], one axis after the other.

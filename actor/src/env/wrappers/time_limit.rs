@@ -1,5 +1,6 @@
 //! Episodes cut after a number of steps.
 
+use shared::array::Array;
 use shared::env::Spaces;
 
 use crate::env::{Action, Env, EnvError, Outcome, Step};
@@ -34,5 +35,9 @@ impl<E: Env> Env for TimeLimit<E> {
             Outcome { is_last: true, ..Outcome::of(&step) }.write(&mut step);
         }
         Ok(step)
+    }
+
+    fn picture(&self) -> Option<Array> {
+        self.env.picture()
     }
 }

@@ -70,12 +70,19 @@ function showReport(r) {
     "Lag, median and most": lags.length ? `${lags[Math.floor((lags.length - 1) / 2)]}, ${lags.at(-1)} updates` : "no actors",
     "Memory, learner and actors": `${bytes(r.rss)}, ${bytes(r.actors.reduce((sum, a) => sum + a.rss, 0))}`,
     "Published snapshot": r.version.toLocaleString("en"), "Since the start": time(r.elapsed),
+    ...(r.evaluation && { Evaluation: evaluation(r.evaluation) }),
   });
   if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.length);
   actors = r.actors;
   showActors();
   draw($("picture"), r, state);
   warn(r.warnings);
+}
+
+function evaluation({ last, running }) {
+  const done = last && `return ${short(last.mean)} ± ${short(last.std)} over ${last.episodes} episodes, version ${last.version} (update ${last.update}), ${time(last.age)} ago`;
+  const now = running && `now version ${running.version}, ${running.played} of ${running.episodes}`;
+  return [done, now].filter(Boolean).join("; ") || "none has ended yet";
 }
 
 function tiles(values) {
