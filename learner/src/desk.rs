@@ -86,7 +86,8 @@ impl Desk {
 }
 
 /// Options that may change while a run goes on, as defaults.toml marks them.
-pub const LIVE: [&str; 5] = ["run.steps", "run.minutes", "run.train_ratio", "checkpoint.every", "log.every"];
+pub const LIVE: [&str; 6] =
+    ["run.steps", "run.minutes", "run.train_ratio", "checkpoint.every", "log.every", "log.report_every"];
 
 /// The options of a run with one changed, or why it may not.
 pub fn changed(options: &Config, key: &str, value: &str) -> Result<Config, String> {

@@ -16,6 +16,7 @@ pub mod launch;
 pub mod limiter;
 mod links;
 mod lockstep;
+pub mod media;
 pub mod official;
 pub mod optim;
 pub mod pickle;

@@ -99,8 +99,9 @@ impl Config {
         }
         p.between("checkpoint.every", self.checkpoint.every, 0.0, endless);
         p.between("log.every", self.log.every, 0.0, endless);
+        p.between("log.report_every", self.log.report_every, 0.0, endless);
         p.between("log.heartbeat", self.log.heartbeat, 0.1, endless);
-        p.positive(&[("checkpoint.keep", self.checkpoint.keep)]);
+        p.positive(&[("checkpoint.keep", self.checkpoint.keep), ("log.media_keep", self.log.media_keep)]);
         p.need(!self.web.enabled || !self.web.public() || !self.web.token_file.is_empty(), || {
             format!(
                 "`web.token_file` is empty, must name a file with a secret: with `web.address` {} and `web.hosts` {:?} \

@@ -365,6 +365,10 @@ pub struct LogConfig {
     pub every: f64,
     /// Records go to TensorBoard too.
     pub tensorboard: bool,
+    /// Seconds between two reports of what the world model predicts (0: none).
+    pub report_every: f64,
+    /// Newest pictures of each kind and name that are kept.
+    pub media_keep: usize,
     /// Seconds between two heartbeat lines when the output is not a terminal.
     pub heartbeat: f64,
 }
