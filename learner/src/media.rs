@@ -120,7 +120,8 @@ fn sizes<const N: usize>(frames: &Array, expected: &'static str) -> Result<[usiz
     })
 }
 
-fn colour(pixel: &[u8]) -> [u8; 3] {
+/// Red, green and blue of a pixel of any number of channels.
+pub(crate) fn colour(pixel: &[u8]) -> [u8; 3] {
     match *pixel {
         [r, g, b, ..] => [r, g, b],
         [grey, ..] => [grey; 3],
