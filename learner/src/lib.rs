@@ -21,7 +21,7 @@ pub mod official;
 pub mod optim;
 pub mod pickle;
 pub mod plot;
-mod predictions;
+pub mod predictions;
 mod principal;
 mod process;
 mod proof;

@@ -60,8 +60,8 @@ impl Sheet {
     }
 }
 
-/// Frames [N, T, H, W, C] as a grid u8 [T + 10, 3 H + 4, N (W + 4), 3].
-fn video(prediction: &Prediction) -> Array {
+/// Frames [N, T, H, W, C] as a grid u8 [T + min(T, 10), 3 H + 4, N (W + 4), 3], which ends in black frames.
+pub fn video(prediction: &Prediction) -> Array {
     let [n, t, h, w, c] = prediction.truth.shape[..] else { return Array::u8(&[0, 0, 0, 3], &[]) };
     let [truth, predicted] = [&prediction.truth.bytes, &prediction.predicted.bytes];
     let (height, width) = (3 * h + 2 * BORDER, w + 2 * BORDER);

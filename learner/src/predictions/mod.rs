@@ -15,11 +15,13 @@ use crate::dreamer::Prediction;
 use crate::media::{Kind, Media, MediaError};
 use crate::run::{Run, Shown};
 
+pub use draw::video;
+
 /// Keeps the noise of reports apart from that of training, which begins with the run's seed.
 const NOISE: u64 = 0x7265_706f_7274;
 
 /// Predictions on their way into pictures.
-pub struct Predicted {
+pub(crate) struct Predicted {
     /// Environment steps.
     step: u64,
     /// By observation key.
@@ -27,7 +29,7 @@ pub struct Predicted {
 }
 
 /// The train thread's end.
-pub struct Predictions {
+pub(crate) struct Predictions {
     queue: Sender<Predicted>,
     last: Instant,
     /// Updates at the last report.
@@ -70,7 +72,7 @@ impl Predictions {
 }
 
 /// The drawing thread: until the train thread is done. A picture that cannot be stored is told, and the run goes on.
-pub fn draw_all(run: &Run, queue: &Receiver<Predicted>) -> Result<(), RunError> {
+pub(crate) fn draw_all(run: &Run, queue: &Receiver<Predicted>) -> Result<(), RunError> {
     let media = Media::of(&run.dir, run.config.log.media_keep);
     for predicted in queue {
         for (key, prediction) in &predicted.by_key {
