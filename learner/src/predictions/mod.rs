@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
+use shared::config::Config;
 use shared::dist::Seeded;
 
 use crate::RunError;
@@ -51,7 +52,7 @@ impl Predictions {
     /// Report on what has been learned since the last report. Changes nothing that training depends on.
     pub fn report(&mut self, run: &Run, agent: &Agent) -> Result<(), RunError> {
         let (options, updates) = (run.options(), agent.updates());
-        if !options.agent.report || options.log.report_every == 0.0 || updates == self.reported {
+        if !has_reports(&options) || updates == self.reported {
             return Ok(());
         }
         let start = Instant::now();
@@ -69,6 +70,12 @@ impl Predictions {
         let _ = self.queue.send(Predicted { step, by_key: reported.predictions });
         Ok(())
     }
+}
+
+/// Whether a run is to have reports, and items of at least two steps for them: some to see and some to predict.
+fn has_reports(options: &Config) -> bool {
+    let agent = &options.agent;
+    agent.report && options.log.report_every > 0.0 && agent.sample_length() > agent.replay_context + 1
 }
 
 /// The drawing thread: until the train thread is done. A picture that cannot be stored is told, and the run goes on.
