@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use image::codecs::gif::GifDecoder;
+use image::{AnimationDecoder, ImageDecoder};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::metrics::{EventFile, Numbers};
@@ -18,6 +20,8 @@ struct Events {
     /// Steps, times and values by tag.
     scalars: BTreeMap<String, Vec<(u64, f64, f64)>>,
     histograms: BTreeMap<String, Vec<Histogram>>,
+    /// Steps, heights, widths and files in base64 by tag.
+    images: BTreeMap<String, Vec<(u64, usize, usize, String)>>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -107,6 +111,45 @@ fn tensorboard_reads_what_was_written() {
     let equal =
         Histogram { step: 25, min: 7.0, max: 7.0, num: 3.0, sum: 21.0, sum_squares: 147.0, bucket_limit, bucket };
     assert_eq!(events.histograms, [("lag/updates".to_string(), vec![spread, equal])].into());
+}
+
+#[test]
+fn a_report_is_a_file_in_media_and_the_same_picture_in_tensorboard() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let sets = ["log.report_every=1e-9", "log.media_keep=3", "agent.report_length=6", "agent.report_gradnorms=true"];
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    Run::start(&folder, &[&["-c", "dummy", "--steps", "300"], &sets[..]].concat()).end_well();
+    let images = read(&folder.join("tensorboard")).images;
+    assert_eq!(images.keys().collect::<Vec<_>>(), ["report/openloop/image"]);
+    let shown = &images["report/openloop/image"];
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder.join("media")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() == 3 && shown.len() >= 3, "{files:?}");
+    for (file, (step, height, width, encoded)) in files.iter().rev().zip(shown.iter().rev()) {
+        assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("openloop-image-{step:012}.gif"));
+        let decoder = GifDecoder::new(std::io::Cursor::new(std::fs::read(file).unwrap())).unwrap();
+        assert_eq!(decoder.dimensions(), (*width as u32, *height as u32));
+        // Six steps, and as many black frames behind them.
+        assert_eq!(decoder.into_frames().collect_frames().unwrap().len(), 12);
+        assert_eq!(base64(&std::fs::read(file).unwrap()), *encoded);
+    }
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    for name in ["report/loss/dyn", "report/openloop_error/image", "report/gradnorm/policy", "report/seconds"] {
+        assert!(text.contains(&format!("\"{name}\":")), "{name}");
+    }
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
+    let group = |group: &[u8]| {
+        let bits = group.iter().chain(&[0; 2]).take(3).fold(0, |bits, byte| (bits << 8) | usize::from(*byte));
+        let letter = |i: usize| if i <= group.len() { alphabet[(bits >> (18 - 6 * i)) & 63] } else { '=' };
+        (0..4).map(letter).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
 }
 
 #[test]

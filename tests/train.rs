@@ -43,22 +43,24 @@ fn sixteen_actors() {
 }
 
 #[test]
-fn two_runs_in_lockstep_give_the_same_numbers() {
+fn two_runs_in_lockstep_give_the_same_numbers_with_and_without_reports() {
     let dir = tempfile::tempdir().unwrap();
-    let start = |name: &str, steps: &str| {
+    let start = |name: &str, reports: &[&str]| {
         let folder = dir.path().join(name);
         let sets = ["--set", "sync.mode=lockstep", "--set", "log.updates=1", "--set", "actor.envs=2"];
-        let run = ["-c", "dummy", "--actors", "1", "--set", "agent.consec_train=2", "--steps", steps];
-        Run::start(&folder, &[&run[..], &sets].concat()).end_well();
+        let run = ["-c", "dummy", "--actors", "1", "--set", "agent.consec_train=2", "--steps", "400"];
+        Run::start(&folder, &[&run[..], &sets, reports].concat()).end_well();
         let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
         (folder, text.lines().map(steady).collect::<Vec<_>>())
     };
-    let (first, first_numbers) = start("first", "400");
-    let (second, second_numbers) = start("second", "400");
+    let (first, first_numbers) = start("first", &["--set", "log.report_every=0"]);
+    let (second, second_numbers) =
+        start("second", &["--set", "log.report_every=1e-9", "--set", "agent.report_gradnorms=true"]);
     assert!(first_numbers.len() > 20 && first_numbers.iter().any(|record| record.contains_key("train/loss/dyn")));
     assert!(first_numbers.iter().any(|record| record.contains_key("episode/return")));
     assert_eq!(first_numbers, second_numbers);
     assert_eq!(checkpoint(&first).agent, checkpoint(&second).agent);
+    assert!(!first.join("media").exists() && second.join("media").exists());
 
     let [picture, data] = ["plot.png", "plot.csv"].map(|name| dir.path().join(name).display().to_string());
     let runs = [first.to_str().unwrap(), second.to_str().unwrap()];
@@ -145,6 +147,10 @@ fn a_run_that_trains_the_last_block_of_a_vit_keeps_what_is_frozen_and_resumes_ex
     assert!(newest > Some(1), "actors act with blocks that have trained: version {newest:?}");
     let recorded = cut.replay.columns.iter().find(|column| column.key == "vit/image").unwrap();
     assert_eq!(recorded.shape, [17, 32], "actors record a class token and 4 x 4 patches");
+
+    let media = std::fs::read_dir(folder.join("media")).unwrap().map(|entry| entry.unwrap().file_name());
+    let maps: Vec<String> = media.map(|name| name.into_string().unwrap()).collect();
+    assert!(maps.len() == 1 && maps[0].starts_with("openloop-vit.image-") && maps[0].ends_with(".png"), "{maps:?}");
 
     let loaded = load(&weights, &Hints::default()).unwrap().tensors;
     assert!(!cut.agent.keys().any(|key| key.starts_with("params/enc/vit/blocks/0/")));

@@ -1,5 +1,7 @@
 //! The agent as the train thread sees it: parameters, optimizer, slow value, normalisers, and the training step.
 
+mod report;
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
@@ -14,6 +16,8 @@ use shared::vit::{PREFIX, Tail};
 
 use crate::dreamer::{Carry, Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
 use crate::optim::{OptError, Optimizer};
+
+pub use report::Reported;
 
 /// Why a training step or a state was refused.
 #[derive(Debug, thiserror::Error)]
@@ -218,19 +222,18 @@ impl Agent {
         draws: &mut dyn shared::dist::Draws,
     ) -> Result<(Trained, Loss, Vec<Tensor>), AgentError> {
         let context = self.context(batch)?;
-        let before = self.norms.clone();
-        let step = Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow };
+        let mut norms = self.norms.clone();
         let forward = span("forward");
-        let loss = step.loss(&context, &mut self.norms, draws)?;
+        let loss = self.step().loss(&context, &mut norms, draws)?;
         drop(forward);
         let backward = span("backward");
         let grads = self.optimizer.gradients(&loss.total.backward()?)?;
         drop(backward);
         let _span = span("optimizer");
         if let Some(what) = self.not_finite(&loss, &grads)? {
-            self.norms = before;
             return Err(AgentError::NotFinite { what });
         }
+        self.norms = norms;
         let size = self.optimizer.step(&grads)?;
         self.update_slow()?;
         let mut metrics = loss.metrics.clone();
@@ -250,12 +253,20 @@ impl Agent {
 
     fn context(&self, batch: &Batch) -> Result<Context, AgentError> {
         let rows = inputs::column(batch, "is_first")?.shape[0];
-        let mut carry = match &self.carry {
+        let carry = match &self.carry {
             Some(carry) if carry.state.deter.dim(0)? == rows => carry.clone(),
             _ => Carry::zeros(&self.config, &self.act, rows)?,
         };
+        self.context_after(carry, batch)
+    }
+
+    fn context_after(&self, mut carry: Carry, batch: &Batch) -> Result<Context, AgentError> {
         carry.state = carry.state.to_device(&self.device)?;
         Ok(split(batch, &carry, &self.act, self.config.replay_context)?)
+    }
+
+    fn step(&self) -> Step<'_> {
+        Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow }
     }
 
     /// Name of the first loss or gradient with a value that is not finite.
@@ -383,12 +394,9 @@ fn check(c: &AgentConfig) -> Result<(), AgentError> {
         ("value.output", &c.value.output, "symexp_twohot"),
         ("conhead.output", &c.conhead.output, "binary"),
     ];
-    if let Some((key, value, supported)) = texts.into_iter().find(|(_, value, supported)| value != supported) {
-        return Err(unsupported(key, value, supported));
-    }
-    match c.report_gradnorms {
-        true => Err(unsupported("report_gradnorms", true, "false")),
-        false => Ok(()),
+    match texts.into_iter().find(|(_, value, supported)| value != supported) {
+        Some((key, value, supported)) => Err(unsupported(key, value, supported)),
+        None => Ok(()),
     }
 }
 

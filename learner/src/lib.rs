@@ -22,6 +22,7 @@ pub mod official;
 pub mod optim;
 pub mod pickle;
 pub mod plot;
+pub mod predictions;
 mod principal;
 mod process;
 mod proof;

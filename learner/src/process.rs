@@ -20,6 +20,7 @@ use crate::checkpoint::Checkpoints;
 use crate::error::wire;
 use crate::ingest::ingest_all;
 use crate::launch::{Notice, Order, RunLock};
+use crate::predictions::{Predictions, draw_all};
 use crate::publisher::{Publisher, publish_all};
 use crate::replay::Damaged;
 use crate::reporter::Reporter;
@@ -106,9 +107,11 @@ fn serve(
         let doors = Doors::open(&run, notices.clone(), orders, arrive, gone.clone());
         let (publish, published) = bounded(1);
         let (save, saves) = bounded(1);
+        let (predict, predicted) = bounded(1);
         let reporter = Reporter::new(run_ref, notices.clone())?;
         let threads = [
             start(scope, "publisher", run_ref, batches_ref, move || publish_all(run_ref, &published)),
+            start(scope, "drawing", run_ref, batches_ref, move || draw_all(run_ref, &predicted)),
             start(scope, "prefetch", run_ref, batches_ref, move || Ok(batches_ref.prefetch(run_ref)?)),
             start(scope, "checkpoints", run_ref, batches_ref, {
                 let checkpoints = &checkpoints;
@@ -125,6 +128,7 @@ fn serve(
             run: run_ref,
             publisher: Publisher::new(run.counters().version, publish),
             saver: Saver::new(save),
+            predictions: Predictions::new(predict, agent.updates()),
             agent,
             batches: batches_ref,
             bad: 0,

@@ -12,7 +12,7 @@ use crate::RunError;
 use crate::launch::Notice;
 use crate::links::Link;
 use crate::plot::records::FILE;
-use crate::run::Run;
+use crate::run::{Run, Shown};
 
 /// Time between two reports.
 const EVERY: Duration = Duration::from_millis(500);
@@ -213,6 +213,9 @@ impl<'a> Reporter<'a> {
         self.file.append(counters.env_steps, counters.updates, time, &self.numbers)?;
         if let Some(events) = &mut self.events {
             events.append(counters.env_steps, time, &self.numbers, window.samples())?;
+            for Shown { tag, step, picture } in self.run.take_shown() {
+                events.append_image(step, time, &tag, [picture.height, picture.width], &picture.bytes)?;
+            }
         }
         Ok(())
     }

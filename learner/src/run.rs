@@ -20,6 +20,7 @@ use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterError};
 use crate::links::Links;
 use crate::lockstep::Round;
+use crate::media::Picture;
 use crate::replay::Replay;
 
 /// How often a waiting thread looks around.
@@ -68,8 +69,19 @@ pub struct Run {
     pub started: Instant,
     options: Mutex<Arc<Config>>,
     warnings: Mutex<Vec<String>>,
+    shown: Mutex<Vec<Shown>>,
     stop: AtomicBool,
     reason: Mutex<Option<String>>,
+}
+
+/// A picture for TensorBoard.
+pub struct Shown {
+    /// Its name there.
+    pub tag: String,
+    /// Environment steps.
+    pub step: u64,
+    /// The picture.
+    pub picture: Picture,
 }
 
 /// Counters and the last episodes.
@@ -128,6 +140,7 @@ impl Run {
             border: Mutex::new(()),
             started: Instant::now(),
             warnings: Mutex::new(Vec::new()),
+            shown: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
             reason: Mutex::new(None),
         }
@@ -182,6 +195,18 @@ impl Run {
     /// Warnings since the last call.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock())
+    }
+
+    /// Have a picture shown in TensorBoard, with the next record.
+    pub fn show(&self, shown: Shown) {
+        if self.config.log.tensorboard {
+            self.shown.lock().push(shown);
+        }
+    }
+
+    /// Pictures since the last call.
+    pub fn take_shown(&self) -> Vec<Shown> {
+        std::mem::take(&mut *self.shown.lock())
     }
 
     /// Record a number; a name that the table lacks is a mistake in this program and is logged.

@@ -14,6 +14,7 @@ use crate::agent::{Agent, AgentError, Batch, Trained};
 use crate::batches::Batches;
 use crate::desk::Task;
 use crate::error::io;
+use crate::predictions::Predictions;
 use crate::publisher::Publisher;
 use crate::replay::Sampled;
 use crate::run::Run;
@@ -34,6 +35,8 @@ pub struct Trainer<'a> {
     pub publisher: Publisher,
     /// Checkpoints.
     pub saver: Saver<'a>,
+    /// Reports of what the world model predicts.
+    pub predictions: Predictions,
     /// Updates in a row that were not finite.
     pub bad: u32,
 }
@@ -82,6 +85,7 @@ impl<'a> Trainer<'a> {
         if config.log.updates > 0 && update.is_multiple_of(config.log.updates) {
             self.run.ask_for_record();
         }
+        self.predictions.report_if_due(self.run, &self.agent)?;
         self.saver.save_if_due(self.run, &self.agent, self.batches)?;
         Ok(true)
     }
@@ -92,9 +96,10 @@ impl<'a> Trainer<'a> {
         self.publisher.publish(self.agent.updates(), &self.agent.policy_params()?)
     }
 
-    /// Take the last checkpoint, once everything else is at rest.
+    /// Take the last checkpoint, once everything else is at rest, and report what the world model predicts at the end.
     pub fn finish(mut self) -> Result<(), RunError> {
-        self.saver.save(self.run, &self.agent, self.batches, None)
+        self.saver.save(self.run, &self.agent, self.batches, None)?;
+        self.predictions.report(self.run, &self.agent)
     }
 
     fn update(&mut self, sampled: Sampled) -> Result<(), RunError> {

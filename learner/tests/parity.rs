@@ -2,6 +2,7 @@
 //! (default: the copies in `tests/parity`).
 #![allow(clippy::unwrap_used)]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use learner::agent::{Agent, Origin};
 use learner::dreamer::{Loss, Recon};
 use learner::official::{from_official, to_official};
 use learner::optim::Optimizer;
+use learner::predictions::video;
 use shared::array::{Array, DType};
 use shared::config::{AgentConfig, OptConfig};
 use shared::dist::Draws;
@@ -50,7 +52,7 @@ fn sets(folder: &Path) -> Vec<PathBuf> {
     sets
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Clone, serde::Deserialize)]
 struct Description {
     config: AgentConfig,
     /// [dtype, shape], or [dtype, shape, discrete, classes].
@@ -198,6 +200,19 @@ impl Report {
 
     fn equal(&mut self, what: &str, found: &[f32], expected: &Array) {
         self.close(what, found, expected, 0.0, 0.0);
+    }
+
+    /// Pixels, of which one in a thousand may be rounded to another byte.
+    fn alike(&mut self, what: &str, found: &Array, expected: &Array) {
+        self.checked += 1;
+        if found.shape != expected.shape {
+            return self.failures.push(format!("{what}: {:?}, expected {:?}", found.shape, expected.shape));
+        }
+        let differ: Vec<u8> = found.bytes.iter().zip(&expected.bytes).map(|(a, b)| a.abs_diff(*b)).collect();
+        let (worst, many) = (differ.iter().max().unwrap(), differ.iter().filter(|d| **d > 0).count());
+        if *worst > 1 || many * 1000 > differ.len() {
+            self.failures.push(format!("{what}: {many} of {} bytes differ, by up to {worst}", differ.len()));
+        }
     }
 
     fn finish(self, at_least: usize) {
@@ -410,6 +425,36 @@ fn step(array: &Array, t: usize) -> Array {
     Array { dtype: array.dtype, shape, bytes: (0..rows).flat_map(row).copied().collect() }
 }
 
+/// Losses without updates of the normalisers, the norm of each loss's gradient, and open-loop predictions as they are drawn.
+#[test]
+fn parity_report() {
+    let compared = Cell::new(0);
+    on_every_set(|set| {
+        let Ok((expected, _)) = load(&copies().join(format!("report/{}.safetensors", set.name))) else { return };
+        let mut set = Set { name: set.name.clone(), values: set.values.clone(), description: set.description.clone() };
+        set.values.extend(expected);
+        set.description.config.report_gradnorms = true;
+        let agent = set.agent();
+        let before = agent.save().unwrap();
+        let reported = agent.report(&set.batch(1), &mut set.noise()).unwrap();
+        assert_eq!(agent.save().unwrap(), before, "a report changes nothing");
+        let mut report = Report::default();
+        for (name, expected) in set.group("report/") {
+            let what = format!("{} report/{name}", set.name);
+            match name.strip_prefix("openloop/") {
+                Some(key) => report.alike(&what, &video(&reported.predictions[key]), &expected),
+                None => {
+                    let tolerance = if name.starts_with("loss/") { 1e-5 } else { 5e-5 };
+                    report.close(&what, &[reported.metrics[&name]], &expected, tolerance, 0.0);
+                }
+            }
+        }
+        compared.set(compared.get() + report.checked);
+        report.finish(15);
+    });
+    assert!(compared.get() > 0 || folder() != copies(), "there are reference values of reports");
+}
+
 #[test]
 fn parity_optimizer() {
     let file = folder().join("optimizer.safetensors");
@@ -514,17 +559,17 @@ fn again((variable, value): (&str, &str), names: &[&str], passed: usize) {
 /// The same with the kernels of processors that lack AVX-512.
 #[test]
 fn portable_kernels_agree_too() {
-    again(("LUCID_KERNELS", "portable"), &["parity_", "bfloat16_"], 6);
+    again(("LUCID_KERNELS", "portable"), &["parity_", "bfloat16_"], 7);
 }
 
 /// The same with operands of products split into two numbers, where the processor has tiles.
 #[test]
 fn split_products_agree_too() {
-    again((PRODUCTS, "split"), &["parity_"], 5);
+    again((PRODUCTS, "split"), &["parity_"], 6);
 }
 
 /// The same with candle's tensor operations and gradients, which is what a GPU computes.
 #[test]
 fn plain_operations_agree_too() {
-    again(("LUCID_KERNELS", "plain"), &["parity_"], 5);
+    again(("LUCID_KERNELS", "plain"), &["parity_"], 6);
 }

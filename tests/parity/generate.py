@@ -247,6 +247,15 @@ def make(name, seed, obs_table, act_table, change):
   for k, v in noise.arrays.items():
     put(k, v)
 
+  noted = set(tensors)
+  report(model, state, as_jax(datas[0]), put)
+  for k, v in noise.arrays.items():
+    put(k, v)
+  if config['compute_dtype'] == 'float32':
+    (OUT / 'report').mkdir(exist_ok=True)
+    safetensors.numpy.save_file({k: v for k, v in tensors.items() if k not in noted}, OUT / 'report' / f'{name}.safetensors')
+  tensors = {k: v for k, v in tensors.items() if k in noted}
+
   if config['compute_dtype'] != 'float32':  # One step: rounding makes later ones drift apart.
     tensors = {k: v for k, v in tensors.items() if not k.startswith(('params_after', 'train/', 'data_2', 'data_3'))}
 
@@ -259,6 +268,23 @@ def make(name, seed, obs_table, act_table, change):
       config=config, obs_space=table, act_space=acts, batch=dict(B=B, T=T, replay_context=config['replay_context'])), indent=1))
   safetensors.numpy.save_file(tensors, OUT / f'{name}.safetensors')
   print(name, len(tensors), 'tensors', 'loss', float(loss))
+
+
+def report(model, state, data, put):
+  """Losses, gradient norms and open-loop grids of a report on `data`; grids of small images only, of which files stay small."""
+  carry = nj.pure(lambda: model.init_report(B))({}, seed=0)[1]
+  model.config = model.config.update(report=True, report_gradnorms=True)
+  _, (_, result) = jax.jit(nj.pure(model.report))(state, carry, data, seed=0)
+  for k, v in result.items():
+    if v.size < 110_000:
+      put(f'report/{k}', v)
+  def losses(carry, data):
+    carry, obs, prevact, _ = model._apply_replay_context(carry, data)
+    return model.loss(carry, obs, prevact, training=False)[1][3]
+  _, metrics = jax.jit(nj.pure(losses))(state, carry, data, seed=0)
+  for k, v in metrics.items():
+    if k.startswith('loss/'):
+      put(f'report/{k}', v)
 
 
 SETS = {

@@ -1,6 +1,8 @@
 //! Replay context: where each row of a batch takes its first state and previous actions from (official `agent.py`,
 //! _apply_replay_context).
 
+use std::ops::Range;
+
 use candle_core::{Device, Result, Tensor};
 use shared::array::{Array, DType};
 use shared::config::AgentConfig;
@@ -41,6 +43,24 @@ pub struct Context {
     pub prev_actions: Columns,
     /// State before the first trained step, [B, …]; has no gradient.
     pub state: State,
+}
+
+impl Context {
+    /// Steps of the first `rows` rows; only from step 0 on is its state the one before them.
+    pub(super) fn part(&self, rows: usize, steps: Range<usize>) -> Result<Self> {
+        let (b, t) = self.shape;
+        let cut = |(key, array): (&String, &Array)| {
+            let by_row = Array { shape: [&[b, t], &array.shape[1..]].concat(), ..array.clone() };
+            let mut cut = slice_time(&by_row, steps.start, steps.end);
+            cut.shape[0] = rows * steps.len();
+            cut.bytes.truncate(cut.elements() * cut.dtype.size());
+            (key.clone(), cut)
+        };
+        let state = State { deter: self.state.deter.narrow(0, 0, rows)?, stoch: self.state.stoch.narrow(0, 0, rows)? };
+        let shape = (rows, steps.len());
+        let (obs, prev_actions) = (self.obs.iter().map(cut).collect(), self.prev_actions.iter().map(cut).collect());
+        Ok(Self { shape, obs, prev_actions, state })
+    }
 }
 
 /// Split a batch [B, C + T, …]. Rows that begin a sample (`consec` 0) start from the latents stored with their last context

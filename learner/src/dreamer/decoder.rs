@@ -107,6 +107,11 @@ impl Decoder {
         Ok(recon)
     }
 
+    /// Keys of the images that are predicted.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.images.iter().map(|(key, _)| key.as_str())
+    }
+
     /// Loss per step [N] by key.
     pub fn losses(&self, recon: &Recon, obs: &Columns, inputs: &Inputs) -> Result<BTreeMap<String, RowLoss>> {
         let loss = |(key, pred): (&String, &Tensor)| {

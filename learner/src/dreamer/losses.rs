@@ -28,10 +28,20 @@ pub struct Normalizers {
     pub advantages: Normalize,
 }
 
+impl Normalizers {
+    /// Copies that stay as these are now.
+    pub fn held(&self) -> Self {
+        let [returns, values, advantages] = [&self.returns, &self.values, &self.advantages].map(Normalize::held);
+        Self { returns, values, advantages }
+    }
+}
+
 /// A loss to descend, and what came with it.
 pub struct Loss {
     /// Scaled sum of all losses.
     pub total: Tensor,
+    /// Mean of each loss by name, unscaled, with its gradient.
+    pub means: BTreeMap<String, Tensor>,
     /// Unreduced, unscaled losses by name, [B, T] (policy, value: [B, K]; repval: [B, K - 1]).
     pub losses: BTreeMap<String, Tensor>,
     /// Metrics by their official names.
@@ -125,6 +135,7 @@ impl Step<'_> {
             losses.insert("repval".into(), loss);
         }
         let total = self.total(&losses, tokens.device(), &mut metrics)?;
+        let means = losses.iter().map(|(name, loss)| (name.clone(), loss.mean.clone())).collect();
         let losses = shaped(losses, b)?;
         let Observed { posterior, logits, last } = observed;
         let outputs = Outputs {
@@ -134,7 +145,7 @@ impl Step<'_> {
             recon: recon.into_iter().map(|(k, r)| (k, r.detach())).collect(),
             last: last.detach(),
         };
-        Ok(Loss { total, losses, metrics, outputs })
+        Ok(Loss { total, means, losses, metrics, outputs })
     }
 
     /// Imagination starts per row of the batch.
@@ -142,7 +153,8 @@ impl Step<'_> {
         if self.config.imag_last == 0 { t } else { self.config.imag_last.min(t) }
     }
 
-    fn observe(&self, context: &Context, tokens: &Tensor, draws: &mut dyn Draws) -> Result<Observed> {
+    /// The posterior along the steps of a context, from tokens [B, T, W].
+    pub(super) fn observe(&self, context: &Context, tokens: &Tensor, draws: &mut dyn Draws) -> Result<Observed> {
         let (b, t) = context.shape;
         let keep = inputs::flag(&context.obs, "is_first", true)?;
         let actions = inputs::actions(self.act, &context.prev_actions, b * t)?.broadcast_mul(&keep)?;

@@ -8,6 +8,7 @@ mod imagine;
 mod losses;
 mod model;
 mod normalize;
+mod report;
 mod returns;
 
 pub(crate) use context::last_actions;
@@ -17,4 +18,5 @@ pub use heads::{Binary, Value};
 pub use losses::{Loss, Metrics, Normalizers, Outputs, Step};
 pub use model::Model;
 pub use normalize::{Normalize, Stats};
+pub use report::{OpenLoop, Prediction};
 pub use returns::{Episode, lambda_return};

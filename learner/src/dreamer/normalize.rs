@@ -28,6 +28,8 @@ pub struct Normalize {
     limit: f32,
     percentiles: [f64; 2],
     debias: bool,
+    /// Whether nothing changes it.
+    held: bool,
     /// Running statistics; zeros at the start.
     pub stats: Stats,
 }
@@ -47,6 +49,7 @@ impl Normalize {
             limit: config.limit as f32,
             percentiles: [config.perclo, config.perchi],
             debias: config.debias,
+            held: false,
             stats: Stats { low: 0.0, high: 0.0, corr: 0.0 },
         })
     }
@@ -65,9 +68,15 @@ impl Normalize {
         named
     }
 
-    /// Take `values` into account, then return offset and scale.
+    /// A copy that stays as this one is now, whatever it is given.
+    pub fn held(&self) -> Self {
+        Self { held: true, ..self.clone() }
+    }
+
+    /// Take `values` into account unless it is held, then return offset and scale.
     pub fn update(&mut self, values: &[f32]) -> (f32, f32) {
         let (low, high) = match self.kind {
+            _ if self.held => return self.offset_scale(),
             Kind::None => return self.offset_scale(),
             Kind::MeanStd => (mean(values.iter().copied()), mean(values.iter().map(|x| x * x))),
             Kind::Percentiles => {

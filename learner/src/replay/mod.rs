@@ -98,6 +98,13 @@ impl Replay {
         drawn.finish()
     }
 
+    /// The first `steps` steps of `rows` items, drawn uniformly with random numbers of `seed`. What training draws, and whether it
+    /// has seen what is new, stays as it was.
+    pub fn look(&self, rows: usize, steps: usize, seed: u64) -> Result<Sampled, ReplayError> {
+        let drawn = self.store.lock().look(rows, steps, seed)?;
+        drawn.finish()
+    }
+
     /// Overwrite the latents of trained steps: `deter` [B, T, …] and `stoch` [B, T, …] from the steps in `ids` [B] on.
     /// Steps that were evicted meanwhile are skipped.
     pub fn write_latents(&self, ids: &[StepId], deter: &Array, stoch: &Array) -> Result<(), ReplayError> {

@@ -294,25 +294,44 @@ impl Store {
 
     /// Everything that is in memory is copied; what is on disk is still to be read.
     pub fn sample(&mut self, rows: usize) -> Result<Drawn, ReplayError> {
-        let nothing = ReplayError::Empty { steps: self.steps(), length: self.length };
         if self.items.is_empty() {
-            return Err(nothing);
+            return Err(self.nothing());
         }
         let mut drawn: Vec<Item> = (0..rows).map_while(|_| self.online.pop_front()).collect();
         let from_online = drawn.len();
         drawn.extend((from_online..rows).map(|_| self.draw()));
-        let Some(layout) = &self.layout else { return Err(nothing) };
+        self.batch(&drawn, self.length, from_online)
+    }
+
+    /// The first `length` steps of items drawn uniformly, with random numbers of their own; at most an item's steps.
+    pub fn look(&self, rows: usize, length: usize, seed: u64) -> Result<Drawn, ReplayError> {
+        if self.items.is_empty() {
+            return Err(self.nothing());
+        }
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let drawn: Vec<Item> = (0..rows).map(|_| self.items[rng.random_range(0..self.items.len())]).collect();
+        self.batch(&drawn, length.min(self.length), 0)
+    }
+
+    fn nothing(&self) -> ReplayError {
+        ReplayError::Empty { steps: self.steps(), length: self.length }
+    }
+
+    /// The first `length` steps of these items.
+    fn batch(&self, drawn: &[Item], length: usize, from_online: usize) -> Result<Drawn, ReplayError> {
+        let Some(layout) = &self.layout else { return Err(self.nothing()) };
+        let rows = drawn.len();
         let (mut files, mut missing) = (Files::default(), vec![]);
         let mut batch = BTreeMap::new();
         for (index, column) in layout.columns.iter().enumerate() {
             let mut absent = vec![];
-            batch.insert(column.key.clone(), self.gather(&drawn, layout, index, (&mut files, &mut absent))?);
+            batch.insert(column.key.clone(), self.gather((drawn, length), layout, index, (&mut files, &mut absent))?);
             missing.extend((!absent.is_empty()).then(|| (column.key.clone(), absent)));
         }
         batch.insert(CONSEC.into(), Array::i32(&[rows], &vec![0; rows]));
         let first_trained = |i: &Item| StepId { stream: i.stream, step: i.start + self.context as u64 };
         let sampled = Sampled { batch, ids: drawn.iter().map(first_trained).collect(), from_online };
-        Ok(Drawn { sampled, missing, length: self.length })
+        Ok(Drawn { sampled, missing, length })
     }
 
     /// One item; there must be one.
@@ -329,21 +348,21 @@ impl Store {
     /// One column of a batch, [B, length, …].
     fn gather(
         &self,
-        items: &[Item],
+        (items, length): (&[Item], usize),
         layout: &Layout,
         index: usize,
         (files, missing): (&mut Files, &mut Vec<Missing>),
     ) -> Result<Array, ReplayError> {
         let Column { dtype, shape, .. } = &layout.columns[index];
         let width = layout.columns[index].width();
-        let mut bytes = Vec::with_capacity(items.len() * self.length * width);
+        let mut bytes = Vec::with_capacity(items.len() * length * width);
         for item in items {
             if let Some(stream) = self.streams.get(&item.stream) {
-                let steps = item.start..item.start + self.length as u64;
+                let steps = item.start..item.start + length as u64;
                 stream.copy(layout.places[index], width, steps, &mut bytes, (&mut *files, &mut *missing))?;
             }
         }
-        let shape = [items.len(), self.length].into_iter().chain(shape.iter().copied()).collect();
+        let shape = [items.len(), length].into_iter().chain(shape.iter().copied()).collect();
         Ok(Array { dtype: *dtype, shape, bytes })
     }
 

@@ -90,6 +90,29 @@ fn the_online_queue_passes_over_a_stream_once_and_comes_first() {
 }
 
 #[test]
+fn a_look_changes_nothing_and_has_the_first_steps_of_items() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.fracs = FracsConfig { uniform: 0.5, priority: 0.5, recency: 0.0 };
+    let [looked_at, other] = [replay(&config, dir.path()), replay(&config, dir.path())];
+    for replay in [&looked_at, &other] {
+        replay.insert(&chunk(stream(0), 0, 30)).unwrap();
+    }
+    let look = looked_at.look(64, 3, 9).unwrap();
+    assert_eq!(look.batch["vector"].shape, [64, 3, 2]);
+    let steps = look.batch["lucid/version"].values::<u64>();
+    assert!(steps.chunks(3).all(|row| row[1] == row[0] + 1 && row[2] == row[0] + 2 && row[0] + LENGTH as u64 <= 30));
+    assert!(look.batch["is_first"].bytes.iter().step_by(3).all(|first| *first == 1), "a sample starts like an episode");
+    assert_eq!((&look, look.from_online), (&looked_at.look(64, 3, 9).unwrap(), 0));
+    assert_ne!(look.ids, looked_at.look(64, 3, 10).unwrap().ids);
+    assert_eq!(looked_at.look(1, 100, 0).unwrap().batch["is_first"].shape, [1, LENGTH], "an item has no more steps");
+    // The queue of new items, the random state and the priorities are those of a replay that nobody looked at.
+    for _ in 0..3 {
+        assert_eq!(looked_at.sample(4).unwrap(), other.sample(4).unwrap());
+    }
+}
+
+#[test]
 fn a_sample_is_cut_in_consecutive_pieces_that_overlap_by_the_context() {
     let dir = tempfile::tempdir().unwrap();
     let replay = replay(&config(), dir.path());

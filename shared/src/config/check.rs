@@ -232,8 +232,13 @@ impl AgentConfig {
             ("agent.batch_length", self.batch_length),
             ("agent.consec_train", self.consec_train),
             ("agent.imag_length", self.imag_length),
-            ("agent.report_length", self.report_length),
         ]);
+        p.need(!self.report || self.report_length > 1, || {
+            format!(
+                "`agent.report_length` is {}, must be at least 2: steps that are seen, and steps that are predicted",
+                self.report_length
+            )
+        });
         p.need(self.imag_last <= self.batch_length, || {
             format!(
                 "`agent.imag_last` is {}, must be at most `agent.batch_length` ({})",

@@ -357,6 +357,34 @@ pub const METRICS: &[Metric] = &[
         "near 0 for long: the latent state carries little",
     ),
     metric("train/*", "", Average::Mean, "other numbers of the agent, as the official code names them", ""),
+    metric(
+        "report/loss/*",
+        "nats",
+        Average::Mean,
+        "the loss of this name on a batch that is drawn anew, where nothing is learned",
+        "near `train/loss/*`; far above it for long: replay is too small for what is learned from it",
+    ),
+    metric(
+        "report/openloop_error/*",
+        "nats",
+        Average::Mean,
+        "loss of an observation on steps that the world model imagines after it saw the first half of a sample",
+        "nears `report/loss/*` of the same name as the model foresees what comes; see `media/`",
+    ),
+    metric(
+        "report/gradnorm/*",
+        "",
+        Average::Mean,
+        "norm of the gradient of one loss alone, before its scale, with `agent.report_gradnorms`",
+        "which losses shape the world model",
+    ),
+    metric(
+        "report/seconds",
+        "s",
+        Average::Mean,
+        "time of one report, for which the next update waits",
+        "if it is not small beside `log.report_every`, raise that",
+    ),
 ];
 
 /// The metric of this name; exact names first, then the longest family.

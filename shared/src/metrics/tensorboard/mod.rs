@@ -1,4 +1,4 @@
-//! Event files of TensorBoard: the same numbers as in `metrics.jsonl`, and histograms of the values behind a spread.
+//! Event files of TensorBoard: the same numbers as in `metrics.jsonl`, histograms of the values behind a spread, and pictures.
 //!
 //! A file is a row of records; each is an `Event` of TensorBoard's `event.proto`, and holds a `Summary` of `summary.proto`.
 
@@ -35,7 +35,15 @@ mod field {
     pub mod value {
         pub const TAG: u64 = 1;
         pub const SIMPLE_VALUE: u64 = 2;
+        pub const IMAGE: u64 = 4;
         pub const HISTO: u64 = 5;
+    }
+    /// Of `Summary.Image`.
+    pub mod image {
+        pub const HEIGHT: u64 = 1;
+        pub const WIDTH: u64 = 2;
+        pub const COLORSPACE: u64 = 3;
+        pub const ENCODED: u64 = 4;
     }
     /// Of `HistogramProto`.
     pub mod histogram {
@@ -49,6 +57,8 @@ mod field {
     }
 }
 
+/// `Summary.Image.colorspace` of red, green and blue.
+const RGB: u64 = 3;
 /// `SessionLog.SessionStatus.START`.
 const START: u64 = 1;
 
@@ -93,6 +103,25 @@ impl EventFile {
                 summary = summary.message(field::VALUE, &value(tag).message(field::value::HISTO, &histogram));
             }
         }
+        self.write(event(time).integer(field::event::STEP, step).message(field::event::SUMMARY, &summary))
+    }
+
+    /// Append a picture, a PNG or an animated GIF in colours, of so many pixels [height, width].
+    pub fn append_image(
+        &mut self,
+        step: u64,
+        time: f64,
+        tag: &str,
+        [height, width]: [usize; 2],
+        bytes: &[u8],
+    ) -> Result<(), MetricError> {
+        let image = Message::default()
+            .integer(field::image::HEIGHT, height as u64)
+            .integer(field::image::WIDTH, width as u64)
+            .integer(field::image::COLORSPACE, RGB)
+            .bytes(field::image::ENCODED, bytes);
+        let value = Message::default().bytes(field::value::TAG, tag.as_bytes()).message(field::value::IMAGE, &image);
+        let summary = Message::default().message(field::VALUE, &value);
         self.write(event(time).integer(field::event::STEP, step).message(field::event::SUMMARY, &summary))
     }
 
