@@ -97,6 +97,8 @@ pub struct Held {
     pub steps_per_s: f64,
     /// What it waits for.
     pub waiting: Waiting,
+    /// When it was last heard of.
+    pub heard: Instant,
 }
 
 /// One actor.
@@ -161,6 +163,7 @@ impl Link {
             steps: 0,
             steps_per_s: 0.0,
             waiting: Waiting::Snapshot,
+            heard: Instant::now(),
         };
         Self {
             actor: hello.actor,
@@ -303,6 +306,7 @@ impl Link {
         incoming: Incoming<ToLearner>,
         arrivals: &Sender<Arrival>,
     ) -> Result<bool, String> {
+        self.held.lock().heard = Instant::now();
         match incoming.message {
             ToLearner::Chunk(head) => {
                 self.use_credit()?;
