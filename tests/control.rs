@@ -11,7 +11,7 @@ use learner::control::{Client, ControlError, Request, Word};
 use shared::config::Config;
 use shared::metrics::{Phase, Report};
 
-use crate::support::{Run, checkpoint, children, is_alive, lucid, wait_for};
+use crate::support::{Run, checkpoint, is_alive, lucid, wait_for};
 
 const SMALL: [&str; 4] = ["-c", "dummy", "--set", "run.train_ratio=1"];
 
@@ -34,12 +34,6 @@ fn reports(run: &Run) -> impl Iterator<Item = Report> + use<> {
     })
 }
 
-/// Processes of actors.
-fn actors(run: &Run) -> Vec<u32> {
-    let is_actor = |args: &[String]| args.iter().any(|arg| arg == "actor");
-    children(run.pid()).into_iter().filter(|(_, args)| is_actor(args)).map(|(pid, _)| pid).collect()
-}
-
 #[test]
 fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
     let dir = tempfile::tempdir().unwrap();
@@ -48,11 +42,11 @@ fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
         &folder,
         &["--actors", "2", "--set", "actor.envs=2", "--set", "replay.size=1000000", "--set", "replay.gib=1"],
     );
-    let mut all = actors(&run);
+    let mut all = run.actors();
     for count in [16, 1, 8, 2, 5].repeat(2) {
         let said = ask(&run, Request::Scale { actors: count }).unwrap();
         assert_eq!(said, format!("{count} actors"));
-        let now = actors(&run);
+        let now = run.actors();
         assert_eq!(now.len(), count);
         all.extend(now);
         let report = reports(&run).next().unwrap();
