@@ -128,7 +128,7 @@ fn live_options_change_and_others_are_refused_with_the_reason() {
 }
 
 #[test]
-fn the_socket_is_the_owners_and_survives_nonsense() {
+fn socket_and_page_are_the_owners_and_the_socket_survives_nonsense() {
     let dir = tempfile::tempdir().unwrap();
     // Longer than an address of a socket may be.
     let folder = dir.path().join("a".repeat(120)).join("run");
@@ -136,6 +136,10 @@ fn the_socket_is_the_owners_and_survives_nonsense() {
     let mut run = start(&folder, &["--actors", "1"]);
     let socket = folder.join("control.sock");
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let page = folder.join("page.url");
+    assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);
+    let url = fs::read_to_string(&page).unwrap();
+    let secret = url.trim().split_once("/?token=").expect("the secret in the address of the page").1;
     let short = dir.path().join("s");
     std::os::unix::fs::symlink(&folder, &short).unwrap();
     for nonsense in [&b"{\"scale\": {\"actors\": -1}}\n"[..], b"\xff\xfe\n", b"[[[[", &[b'x'; 1 << 23]] {
@@ -153,7 +157,8 @@ fn the_socket_is_the_owners_and_survives_nonsense() {
     run.make_steps(200);
     assert!(lucid(&["stop", folder.to_str().unwrap()]).0);
     run.end_well();
-    assert!(!socket.exists());
+    assert!(!socket.exists() && !page.exists());
+    assert!(!run.output().contains(secret) && !run.logs().contains(secret), "{}", run.output());
 }
 
 #[test]
