@@ -18,7 +18,7 @@ function ticks([low, high], log) {
     const first = Math.ceil(Math.log10(low)), count = Math.floor(Math.log10(high)) - first + 1, skip = Math.ceil(count / 6);
     return Array.from({ length: Math.ceil(count / skip) }, (_, i) => 10 ** (first + i * skip));
   }
-  const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((n) => n * power >= rough) * power, first = Math.ceil(low / step);
   return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
 }

@@ -1,5 +1,5 @@
 // The processes of the run and what flows between them, as a drawing.
-import { lags, state } from "/actors.js";
+import { doing, lags } from "/actors.js";
 
 const NS = "http://www.w3.org/2000/svg", ROW = 26, MOST = 12;
 
@@ -16,12 +16,12 @@ function box(svg, x, y, width, lines) {
 }
 
 const worst = (actors) => actors.reduce((most, a) => Math.max(most, a.lag_updates), 0);
-const row = (a) => ({ late: lags(a), lag: `${a.lag_updates} updates`, text: `actor ${a.index}: ${state(a)}` });
+const row = (a) => ({ late: lags(a), lag: `${a.lag_updates} updates`, text: `actor ${a.index}: ${doing(a)}` });
 
 // One row for many actors that do the same.
-function group(doing, actors, late = false) {
-  const most = worst(actors), plural = doing.replace(/^acts/, "act").replace(/^waits/, "wait");
-  return { late, lag: `${most ? "up to " : ""}${most} updates`, text: `${actors.length} ${actors.length === 1 ? `actor ${doing}` : `actors ${plural}`}` };
+function group(what, actors, late = false) {
+  const most = worst(actors), plural = what.replace(/^acts/, "act").replace(/^waits/, "wait");
+  return { late, lag: `${most ? "up to " : ""}${most} updates`, text: `${actors.length} ${actors.length === 1 ? `actor ${what}` : `actors ${plural}`}` };
 }
 
 // A row for each of a few actors; of many, rows for those that lag most, and one for all that do the same.
@@ -29,8 +29,8 @@ function rows(actors) {
   if (actors.length <= MOST) return actors.map(row);
   const late = actors.filter(lags).sort((a, b) => b.silent - a.silent || b.lag_updates - a.lag_updates || a.index - b.index);
   const rest = late.splice(MOST - 4), groups = new Map();
-  for (const a of actors.filter((a) => !lags(a))) groups.set(state(a), [...groups.get(state(a)) ?? [], a]);
-  const calm = [...groups].sort(([a], [b]) => a < b ? -1 : 1).map(([doing, all]) => group(doing, all));
+  for (const a of actors.filter((a) => !lags(a))) groups.set(doing(a), [...groups.get(doing(a)) ?? [], a]);
+  const calm = [...groups].sort(([a], [b]) => a < b ? -1 : 1).map(([what, all]) => group(what, all));
   return [...late.map(row), ...(rest.length ? [group("lag too", rest, true)] : []), ...calm];
 }
 
