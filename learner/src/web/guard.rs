@@ -112,8 +112,11 @@ impl Guard {
         let asks = ![Method::GET, Method::HEAD].contains(request.method());
         // A Prometheus of this machine reads its numbers without more ado.
         let numbers = self.made && !asks && request.uri().path() == "/metrics";
+        if let Some(way) = self.introduce(request) {
+            return Some(way);
+        }
         if !numbers && !self.admits(headers) {
-            return Some(self.introduce(request));
+            return Some(self.refuse());
         }
         let foreign = "only the page itself may ask things of the run";
         (asks && !same_origin(headers, &host)).then(|| Refusal(StatusCode::FORBIDDEN, foreign.into()).into_response())
@@ -135,23 +138,21 @@ impl Guard {
     }
 
     /// Who comes to the page with the secret in its address gets it as a cookie, and an address without it.
-    fn introduce(&self, request: &Request) -> Response {
-        let said = request.uri().query().into_iter().flat_map(|q| q.split('&')).find_map(|p| p.strip_prefix("token="));
-        let known = said.filter(|said| self.is(said));
-        match known.filter(|_| request.uri().path() == "/" && request.method() == Method::GET) {
-            Some(said) => {
-                let cookie = format!("{}={said}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
-                let headers = [(header::LOCATION, "/".to_string()), (header::SET_COOKIE, cookie)];
-                (StatusCode::SEE_OTHER, headers).into_response()
-            }
-            None => {
-                let open = if self.made { "the address in page.url in the run folder" } else { "/?token=SECRET" };
-                let message = format!("a secret is needed: open {open}, or send `Authorization: Bearer SECRET`");
-                let mut answer = Refusal(StatusCode::UNAUTHORIZED, message).into_response();
-                answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                answer
-            }
-        }
+    fn introduce(&self, request: &Request) -> Option<Response> {
+        let said = request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+        (self.is(said) && request.uri().path() == "/" && request.method() == Method::GET).then(|| {
+            let cookie = format!("{}={said}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
+            let headers = [(header::LOCATION, "/".to_string()), (header::SET_COOKIE, cookie)];
+            (StatusCode::SEE_OTHER, headers).into_response()
+        })
+    }
+
+    fn refuse(&self) -> Response {
+        let open = if self.made { "the address in page.url in the run folder" } else { "/?token=SECRET" };
+        let message = format!("a secret is needed: open {open}, or send `Authorization: Bearer SECRET`");
+        let mut answer = Refusal(StatusCode::UNAUTHORIZED, message).into_response();
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        answer
     }
 }
 

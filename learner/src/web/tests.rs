@@ -182,7 +182,13 @@ fn without_the_secret_nobody_comes_in_and_beyond_loopback_there_must_be_one() {
     let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
     assert!(status(&answer) == "303" && cookie.ends_with("; HttpOnly; SameSite=Strict"), "{answer}");
     let cookie = cookie.split(';').next().unwrap();
-    assert_eq!(status(&site.get_with("/", &format!("host: localhost\r\ncookie: {cookie}"))), "200");
+    let known = format!("host: localhost\r\ncookie: {cookie}");
+    assert_eq!(status(&site.get_with("/", &known)), "200");
+    assert_eq!(
+        status(&site.get_with("/?token=0123456789abcdef", &known)),
+        "303",
+        "the secret does not stay in the address"
+    );
     let mut open = Config::load(&[] as &[&str], &[] as &[&str]).unwrap().web;
     open.address = "0.0.0.0".parse().unwrap();
     assert!(matches!(Server::open(&open, Path::new("."), Hub::new().0), Err(WebError::Open { .. })));

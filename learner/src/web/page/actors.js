@@ -34,7 +34,7 @@ for (const id of ["first", "lagging"]) $(id).addEventListener("change", show);
 
 export function showActors(told) {
   const behind = told.map((a) => a.lag_versions).sort((a, b) => a - b);
-  limit = Math.max(LAGGING, 2 * (behind[Math.floor((behind.length - 1) / 2)] ?? 0) + 1);
+  limit = behind.length > 2 ? Math.max(LAGGING, 2 * behind[Math.floor((behind.length - 1) / 2)] + 1) : LAGGING;
   actors = told;
   show();
 }

@@ -4,7 +4,7 @@ import { Chart, short } from "/chart.js";
 const MOST_POINTS = 4000;
 // Curves by the name of their run.
 const compared = new Map();
-let asked = 0;
+let asked = 0, listed = false;
 
 // The returns of a run as [step, value], thinned out when there are too many.
 class Curve {
@@ -32,24 +32,26 @@ class Curve {
   }
 }
 
-let chart, parent;
+let chart, parent, look;
 
 export function offerRuns(button, list, place) {
   parent = place;
   chart = new Chart(place, "Return of episodes, by run", () => new Map([...compared].map(([name, curve]) => [name, curve.points])));
   show();
-  const look = async () => {
+  look = async () => {
     const answer = await fetch("/api/runs");
     if (answer.ok) list.replaceChildren(...(await answer.json()).map(row));
+    return list.children.length > 0;
   };
   button.addEventListener("click", look);
-  look().catch(() => {});
+  look().then((some) => { listed = some; }, () => {});
 }
 
-// Curves of runs that go on grow, but are not asked for more often than every five seconds.
+// Curves of runs that go on grow, but are not asked for more often than every five seconds. A new run is listed once it has records.
 export async function followRuns() {
-  if (!compared.size || Date.now() - asked < 5000) return;
+  if (Date.now() - asked < 5000) return;
   asked = Date.now();
+  listed ||= await look().catch(() => false);
   await Promise.allSettled([...compared.values()].map((curve) => curve.readOn()));
   chart.draw();
 }
