@@ -11,7 +11,7 @@ use learner::control::{Client, ControlError, Request, Word};
 use shared::config::Config;
 use shared::metrics::{Phase, Report};
 
-use crate::support::{Run, checkpoint, children, is_alive, lucid, wait_for};
+use crate::support::{Run, checkpoint, is_alive, lucid, wait_for};
 
 const SMALL: [&str; 4] = ["-c", "dummy", "--set", "run.train_ratio=1"];
 
@@ -34,12 +34,6 @@ fn reports(run: &Run) -> impl Iterator<Item = Report> + use<> {
     })
 }
 
-/// Processes of actors.
-fn actors(run: &Run) -> Vec<u32> {
-    let is_actor = |args: &[String]| args.iter().any(|arg| arg == "actor");
-    children(run.pid()).into_iter().filter(|(_, args)| is_actor(args)).map(|(pid, _)| pid).collect()
-}
-
 #[test]
 fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
     let dir = tempfile::tempdir().unwrap();
@@ -48,11 +42,11 @@ fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
         &folder,
         &["--actors", "2", "--set", "actor.envs=2", "--set", "replay.size=1000000", "--set", "replay.gib=1"],
     );
-    let mut all = actors(&run);
+    let mut all = run.actors();
     for count in [16, 1, 8, 2, 5].repeat(2) {
         let said = ask(&run, Request::Scale { actors: count }).unwrap();
         assert_eq!(said, format!("{count} actors"));
-        let now = actors(&run);
+        let now = run.actors();
         assert_eq!(now.len(), count);
         all.extend(now);
         let report = reports(&run).next().unwrap();
@@ -134,7 +128,7 @@ fn live_options_change_and_others_are_refused_with_the_reason() {
 }
 
 #[test]
-fn the_socket_is_the_owners_and_survives_nonsense() {
+fn socket_and_page_are_the_owners_and_the_socket_survives_nonsense() {
     let dir = tempfile::tempdir().unwrap();
     // Longer than an address of a socket may be.
     let folder = dir.path().join("a".repeat(120)).join("run");
@@ -142,6 +136,10 @@ fn the_socket_is_the_owners_and_survives_nonsense() {
     let mut run = start(&folder, &["--actors", "1"]);
     let socket = folder.join("control.sock");
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let page = folder.join("page.url");
+    assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);
+    let url = fs::read_to_string(&page).unwrap();
+    let secret = url.trim().split_once("/?token=").expect("the secret in the address of the page").1;
     let short = dir.path().join("s");
     std::os::unix::fs::symlink(&folder, &short).unwrap();
     for nonsense in [&b"{\"scale\": {\"actors\": -1}}\n"[..], b"\xff\xfe\n", b"[[[[", &[b'x'; 1 << 23]] {
@@ -159,7 +157,8 @@ fn the_socket_is_the_owners_and_survives_nonsense() {
     run.make_steps(200);
     assert!(lucid(&["stop", folder.to_str().unwrap()]).0);
     run.end_well();
-    assert!(!socket.exists());
+    assert!(!socket.exists() && !page.exists());
+    assert!(!run.output().contains(secret) && !run.logs().contains(secret), "{}", run.output());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod browser;
+mod chromium;
 mod control;
 mod evaluation;
 mod failures;

@@ -79,6 +79,12 @@ impl Run {
         files.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect()
     }
 
+    /// Processes of its actors.
+    pub fn actors(&self) -> Vec<u32> {
+        let is_actor = |args: &[String]| args.iter().any(|arg| arg == "actor");
+        children(self.pid()).into_iter().filter(|(_, args)| is_actor(args)).map(|(pid, _)| pid).collect()
+    }
+
     /// Process of the learner, while it runs.
     pub fn learner(&self) -> Option<u32> {
         children(self.pid()).into_iter().find(|(_, args)| args.iter().any(|arg| arg == "learner")).map(|(pid, _)| pid)

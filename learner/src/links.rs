@@ -100,6 +100,8 @@ pub struct Held {
     pub steps_per_s: f64,
     /// What it waits for.
     pub waiting: Waiting,
+    /// When it was last heard of.
+    pub heard: Instant,
 }
 
 /// One actor.
@@ -164,6 +166,7 @@ impl Link {
             steps: 0,
             steps_per_s: 0.0,
             waiting: Waiting::Snapshot,
+            heard: Instant::now(),
         };
         Self {
             actor: hello.actor,
@@ -318,6 +321,7 @@ impl Link {
         arrivals: &Sender<Arrival>,
     ) -> Result<bool, String> {
         let _span = span("message");
+        self.held.lock().heard = Instant::now();
         match incoming.message {
             ToLearner::Chunk(head) => {
                 self.use_credit()?;

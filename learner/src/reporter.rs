@@ -169,6 +169,7 @@ impl<'a> Reporter<'a> {
                 Waiting::Snapshot => "snapshot".into(),
                 Waiting::Resume => "resume".into(),
             },
+            silent: held.heard.elapsed().as_secs_f64(),
             restarts: 0,
             rss: resident(link.pid).map_or(0, |bytes| bytes as u64),
         };

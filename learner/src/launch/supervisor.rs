@@ -1,5 +1,6 @@
 //! The launcher's loop: what the learner says, how children fare, what people want.
 
+use std::io::IsTerminal;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::control::{Asked, Hub, Socket, Word};
 use crate::error::wire;
 use crate::report::Screen;
 use crate::threads::{on_signals, spawn};
-use crate::web::Server;
+use crate::web::{Server, URL_FILE};
 
 /// How often children are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -83,7 +84,16 @@ fn page(resolved: &Resolved, hub: &Hub) -> Result<Option<Server>, RunError> {
         return Ok(None);
     }
     let server = Server::open(config, &resolved.dir, hub.clone())?;
-    println!("watch it at http://{}/ or with: lucid watch {}", server.address(), resolved.dir.display());
+    let dir = resolved.dir.display();
+    // Who reads a log is not always who may steer the run.
+    if std::io::stdout().is_terminal() {
+        println!("watch it at {} or with: lucid watch {dir}", server.url());
+    } else {
+        println!(
+            "watch it at {} ({dir}/{URL_FILE} has the whole address) or with: lucid watch {dir}",
+            server.address()
+        );
+    }
     Ok(Some(server))
 }
 

@@ -218,10 +218,11 @@ fn row(actor: &ActorReport) -> Vec<String> {
 }
 
 fn state(actor: &ActorReport) -> String {
-    let doing = match (actor.pid, actor.waits_for.as_str()) {
-        (0, _) => "restarting".into(),
-        (_, "") => "acts".into(),
-        (_, reason) => format!("waits for {}", clean(reason)),
+    let doing = match (actor.pid, actor.waits_for.as_str(), actor.silence()) {
+        (0, ..) => "restarting".into(),
+        (.., Some(seconds)) => format!("not heard of for {}", duration(seconds)),
+        (_, "", _) => "acts".into(),
+        (_, reason, _) => format!("waits for {}", clean(reason)),
     };
     if actor.restarts > 0 { format!("{doing} (restarts: {})", actor.restarts) } else { doing }
 }

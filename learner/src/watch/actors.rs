@@ -102,10 +102,12 @@ fn why(state: &State, report: &Report, actor: &ActorReport, now: Instant) -> Str
     let idle = state.idle(actor, now);
     let others_move = report.actors.iter().any(|other| state.idle(other, now) < PATIENCE);
     let held_back = report.actors_wait >= NOTABLE && !others_move;
+    let silent = actor.silence().unwrap_or_default();
     match actor.waits_for.as_str() {
         _ if actor.pid == 0 => "it is restarting".into(),
         _ if report.phase == Phase::Paused => "the run is paused".into(),
         _ if report.phase == Phase::Stopping => "the run is stopping".into(),
+        _ if silent > 0.0 => format!("not heard of for {}: stopped, or in a long step", duration(silent)),
         "snapshot" => "it waits for a snapshot".into(),
         "credits" if idle < PATIENCE || held_back => "it waits for credits: the learner is behind".into(),
         _ if idle >= PATIENCE => {
@@ -120,7 +122,7 @@ fn why(state: &State, report: &Report, actor: &ActorReport, now: Instant) -> Str
 fn mark(report: &Report, actor: &ActorReport) -> &'static str {
     match last(report) {
         Some(last) if last.index == actor.index => "▶",
-        _ if actor.pid == 0 => "!",
+        _ if actor.pid == 0 || actor.silence().is_some() => "!",
         _ => "",
     }
 }
@@ -164,8 +166,11 @@ fn cells(actor: &ActorReport, mark: &str) -> Vec<String> {
         bytes(actor.rss),
         match actor.waits_for.as_str() {
             _ if actor.pid == 0 => "restarting".into(),
-            "" => "acts".into(),
-            reason => format!("waits: {}", clean(reason)),
+            reason => match actor.silence() {
+                Some(seconds) => format!("silent for {}", duration(seconds)),
+                None if reason.is_empty() => "acts".into(),
+                None => format!("waits: {}", clean(reason)),
+            },
         },
     ]
 }

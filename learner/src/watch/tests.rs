@@ -211,6 +211,8 @@ fn why_an_actor_lags() {
     says(why(credits, true, start), "it waits for credits: the learner is behind");
     says(why(credits, false, later), "it waits for credits: the learner is behind");
     says(why(credits, true, later), "no step, no acknowledgement for 12s: stuck or stopped");
+    let silent = |r: &mut Report| (r.actors[1].waits_for, r.actors[1].silent) = ("credits".into(), 8.0);
+    says(why(silent, true, start), "not heard of for 8s: stopped, or in a long step");
     let mut even = report(2);
     even.actors[1].lag_versions = 0;
     assert_eq!(actors::sentence(&watched(even, start), start), "every actor holds the newest snapshot");

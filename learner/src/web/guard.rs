@@ -1,6 +1,8 @@
 //! Who may come in: the secret, the names under which the page is asked for, and the pages that may ask things of the run.
+//!
+//! There is always a secret, since whoever uses this machine reaches its loopback addresses: the user's own, or one made for the run.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,15 +33,20 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// The digest of a secret. Comparing two takes the same time whatever they are.
-pub struct Token(blake3::Hash);
+/// A secret that visitors must know.
+pub enum Token {
+    /// In a file that the config names.
+    Named(String),
+    /// Made for this run.
+    Made(String),
+}
 
 impl Token {
-    /// The secret that the config names a file of; none if it names none, which is refused where others may reach the page.
-    pub fn of(config: &WebConfig) -> Result<Option<Self>, WebError> {
+    /// The secret that the config names a file of, or a new one; others than the users of this machine must know one of the former.
+    pub fn of(config: &WebConfig) -> Result<Self, WebError> {
         if config.token_file.is_empty() {
             let address = (config.address, config.port).into();
-            return if config.public() { Err(WebError::Open { address }) } else { Ok(None) };
+            return if config.public() { Err(WebError::Open { address }) } else { Ok(Self::new()) };
         }
         let path = PathBuf::from(&config.token_file);
         let wrong = |message: String| WebError::Token { path: path.clone(), message };
@@ -52,17 +59,30 @@ impl Token {
         if !secret.chars().all(plain) {
             return Err(wrong("the secret has other characters than letters, digits, - . _ ~".into()));
         }
-        Ok(Some(Self(blake3::hash(secret.as_bytes()))))
+        Ok(Self::Named(secret.into()))
     }
 
-    fn is(&self, said: &str) -> bool {
-        blake3::hash(said.as_bytes()) == self.0
+    /// 256 random bits.
+    fn new() -> Self {
+        let bytes: [u8; 32] = rand::random();
+        Self::Made(blake3::Hash::from_bytes(bytes).to_hex().to_string())
+    }
+
+    /// Where the page at this address is opened. A secret of the user's is left to the user.
+    pub fn url(&self, address: SocketAddr) -> String {
+        match self {
+            Self::Named(_) => format!("http://{address}/"),
+            Self::Made(secret) => format!("http://{address}/?token={secret}"),
+        }
     }
 }
 
 /// What is asked of a visitor.
 pub struct Guard {
-    token: Option<Token>,
+    /// Of the secret. Comparing two digests takes the same time whatever they are.
+    digest: blake3::Hash,
+    /// Whether the secret is this run's own, so that only users of this machine come here.
+    made: bool,
     /// Browsers keep cookies by host, not by port: each run of a machine has its own name.
     cookie: String,
     public: bool,
@@ -71,9 +91,15 @@ pub struct Guard {
 
 impl Guard {
     /// For a page at this port.
-    pub fn new(config: &WebConfig, token: Option<Token>, port: u16) -> Arc<Self> {
+    pub fn new(config: &WebConfig, token: &Token, port: u16) -> Arc<Self> {
+        let (Token::Named(secret) | Token::Made(secret)) = token;
+        let (digest, made) = (blake3::hash(secret.as_bytes()), matches!(token, Token::Made(_)));
         let hosts = config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Arc::new(Self { token, cookie: format!("lucid_{port}"), public: config.public(), hosts })
+        Arc::new(Self { digest, made, cookie: format!("lucid_{port}"), public: config.public(), hosts })
+    }
+
+    fn is(&self, said: &str) -> bool {
+        blake3::hash(said.as_bytes()) == self.digest
     }
 
     /// None if it may pass; else what to answer.
@@ -83,10 +109,15 @@ impl Guard {
             let message = "this page does not go by that name; see web.hosts in docs/web.md";
             return Some(Refusal(StatusCode::FORBIDDEN, message.into()).into_response());
         };
-        if !self.admits(headers) {
-            return Some(self.introduce(request));
-        }
         let asks = ![Method::GET, Method::HEAD].contains(request.method());
+        // A Prometheus of this machine reads its numbers without more ado.
+        let numbers = self.made && !asks && request.uri().path() == "/metrics";
+        if let Some(way) = self.introduce(request) {
+            return Some(way);
+        }
+        if !numbers && !self.admits(headers) {
+            return Some(self.refuse());
+        }
         let foreign = "only the page itself may ask things of the run";
         (asks && !same_origin(headers, &host)).then(|| Refusal(StatusCode::FORBIDDEN, foreign.into()).into_response())
     }
@@ -100,30 +131,28 @@ impl Guard {
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
         let bearer = text(headers, header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        bearer.is_some_and(|said| token.is(said)) || pairs.any(|(name, said)| name == self.cookie && token.is(said))
+        bearer.is_some_and(|said| self.is(said)) || pairs.any(|(name, said)| name == self.cookie && self.is(said))
     }
 
     /// Who comes to the page with the secret in its address gets it as a cookie, and an address without it.
-    fn introduce(&self, request: &Request) -> Response {
-        let said = request.uri().query().into_iter().flat_map(|q| q.split('&')).find_map(|p| p.strip_prefix("token="));
-        let known = said.filter(|said| self.token.as_ref().is_some_and(|token| token.is(said)));
-        match known.filter(|_| request.uri().path() == "/" && request.method() == Method::GET) {
-            Some(said) => {
-                let cookie = format!("{}={said}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
-                let headers = [(header::LOCATION, "/".to_string()), (header::SET_COOKIE, cookie)];
-                (StatusCode::SEE_OTHER, headers).into_response()
-            }
-            None => {
-                let message = "a secret is needed: open /?token=SECRET, or send `Authorization: Bearer SECRET`";
-                let mut answer = Refusal(StatusCode::UNAUTHORIZED, message.into()).into_response();
-                answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                answer
-            }
-        }
+    fn introduce(&self, request: &Request) -> Option<Response> {
+        let said = request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+        (self.is(said) && request.uri().path() == "/" && request.method() == Method::GET).then(|| {
+            let cookie = format!("{}={said}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
+            let headers = [(header::LOCATION, "/".to_string()), (header::SET_COOKIE, cookie)];
+            (StatusCode::SEE_OTHER, headers).into_response()
+        })
+    }
+
+    fn refuse(&self) -> Response {
+        let open = if self.made { "the address in page.url in the run folder" } else { "/?token=SECRET" };
+        let message = format!("a secret is needed: open {open}, or send `Authorization: Bearer SECRET`");
+        let mut answer = Refusal(StatusCode::UNAUTHORIZED, message).into_response();
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        answer
     }
 }
 

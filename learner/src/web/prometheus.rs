@@ -73,6 +73,7 @@ fn actors(out: &mut Out, actors: &[ActorReport]) -> Result<(), Error> {
     each("actor_lag_updates", "Updates since the held snapshot", None, gauge, |a| a.lag_updates as f64)?;
     each("actor_lag", "Age of the held snapshot", Some(Unit::Seconds), gauge, |a| a.lag_seconds)?;
     each("actor_acknowledge", "From offer to holding", Some(Unit::Seconds), gauge, |a| a.ack_ms / 1e3)?;
+    each("actor_silent", "Since it was last heard of", Some(Unit::Seconds), gauge, |a| a.silent)?;
     each("actor_environment_steps", "Steps since it started", None, counter, |a| a.steps as f64)?;
     each("actor_restarts", "How often it was restarted", None, counter, |a| f64::from(a.restarts))?;
     each("actor_resident_memory", "Its memory", Some(Unit::Bytes), gauge, |a| a.rss as f64)

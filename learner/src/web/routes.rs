@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::events::{self, Text};
 use super::guard::{self, Guard};
+use super::media::{self, Picture};
 use super::records::{self, Piece};
 use super::tail::Tail;
 use super::{BLOCKING, prometheus};
@@ -33,7 +34,9 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
     ("/app.js", SCRIPT, include_str!("page/app.js")),
+    ("/actors.js", SCRIPT, include_str!("page/actors.js")),
     ("/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/media.js", SCRIPT, include_str!("page/media.js")),
     ("/picture.js", SCRIPT, include_str!("page/picture.js")),
     ("/runs.js", SCRIPT, include_str!("page/runs.js")),
 ];
@@ -90,6 +93,8 @@ pub fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
         .route("/api/config", get(config))
         .route("/api/runs", get(runs))
         .route("/api/runs/{name}/records", get(other_records))
+        .route("/api/media", get(pictures))
+        .route("/media/{file}", get(picture))
         .route("/api/ask", post(ask))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(middleware::from_fn_with_state(guard, guard::check))
@@ -169,6 +174,17 @@ async fn config(State(app): State<Arc<App>>) -> Reply {
 
 async fn runs(State(app): State<Arc<App>>) -> Reply {
     json(&apart(move || records::runs(&app.dir)).await?)
+}
+
+async fn pictures(State(app): State<Arc<App>>) -> Reply {
+    json(&apart(move || media::list(&app.dir)).await?)
+}
+
+async fn picture(State(app): State<Arc<App>>, Path(file): Path<String>) -> Reply {
+    let kind = Picture::content_type(&file);
+    let bytes = apart(move || media::read(&app.dir, &file)).await?.map_err(Refusal::here)?;
+    let bytes = bytes.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "no such picture of this run".into()))?;
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Reply {

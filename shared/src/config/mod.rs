@@ -402,14 +402,14 @@ pub struct WebConfig {
     pub address: IpAddr,
     /// Port; 0: one that is free.
     pub port: u16,
-    /// File with the secret that visitors must know; empty: none.
+    /// File with the secret that visitors must know; empty: one is made for the run.
     pub token_file: String,
     /// Names by which browsers may ask for the page, beside localhost and addresses.
     pub hosts: Vec<String>,
 }
 
 impl WebConfig {
-    /// Whether others than the users of this machine may reach it, so that visitors must know a secret.
+    /// Whether others than the users of this machine may reach it, so that the user must choose the secret.
     pub fn public(&self) -> bool {
         !self.address.is_loopback() || !self.hosts.is_empty()
     }

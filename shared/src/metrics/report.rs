@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Spread;
 use crate::config::Difference;
 
+/// Seconds without a word after which an actor may be stopped.
+const SILENT: f64 = 5.0;
+
 /// Told once, before the first update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StartReport {
@@ -148,10 +151,19 @@ pub struct ActorReport {
     pub steps_per_s: f64,
     /// What it waits for; empty: it acts.
     pub waits_for: String,
+    /// Since it was last heard of, seconds. One that runs is heard of twice a second, even where it waits.
+    pub silent: f64,
     /// How often it was restarted.
     pub restarts: u32,
     /// Resident memory, bytes.
     pub rss: u64,
+}
+
+impl ActorReport {
+    /// Seconds without a word from it, if they are so many that it may be stopped.
+    pub fn silence(&self) -> Option<f64> {
+        (self.pid != 0 && self.silent >= SILENT).then_some(self.silent)
+    }
 }
 
 /// The evaluation actor, which counts among no others.

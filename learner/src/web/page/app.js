@@ -1,14 +1,15 @@
 // The page about a run: what the launcher tells, as it comes; everything shown is set as text.
+import { bytes, showActors } from "/actors.js";
 import { Chart, short } from "/chart.js";
+import { lookForMedia } from "/media.js";
 import { draw } from "/picture.js";
-import { offerRuns } from "/runs.js";
+import { followRuns, offerRuns } from "/runs.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
-const bytes = (n) => { let i = 0; while (n >= 1024 && i < 4) { n /= 1024; i++; } return `${+n.toPrecision(3)} ${["B", "KiB", "MiB", "GiB", "TiB"][i]}`; };
 const percent = (x) => `${Math.round(100 * x)}%`;
 const time = (s) => s < 60 ? `${Math.floor(s)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
-const MOST_RECORDS = 4000, LAGGING = 2;
+const MOST_RECORDS = 4000;
 
 // Records of metrics.jsonl, thinned out when there are too many to draw.
 const history = { next: 0, records: [], busy: false };
@@ -20,10 +21,10 @@ const named = (name) => history.records.filter((r) => typeof r[name] === "number
 const these = (names) => () => new Map(names.map(([name, label]) => [label, named(name)]).filter(([, p]) => p.length));
 const charts = [
   ["Return of episodes", these([["episode/return", "mean"]])],
-  ["Losses", starting("train/loss/")],
+  ["Losses", starting("train/loss/"), true],
   ["Lag of actors, updates", these([["lag/updates/median", "median"], ["lag/updates/p95", "95%"], ["lag/updates/max", "largest"]])],
   ["Rates, each second", these([["env/steps_per_s", "steps"], ["learner/updates_per_s", "updates"]])],
-].map(([title, pick]) => new Chart($("charts"), title, pick));
+].map(([title, pick, scaled]) => new Chart($("charts"), title, pick, scaled));
 
 async function readOn() {
   if (history.busy) return;
@@ -73,9 +74,8 @@ function showReport(r) {
     ...(r.evaluation && { Evaluation: evaluation(r.evaluation) }),
   });
   if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.length);
-  actors = r.actors;
-  showActors();
-  draw($("picture"), r, state);
+  showActors(r.actors);
+  draw($("picture"), r);
   warn(r.warnings);
 }
 
@@ -90,36 +90,6 @@ function tiles(values) {
     const tile = document.createElement("div");
     tile.append(make("dt", name), make("dd", value));
     return tile;
-  }));
-}
-
-const state = (a) => a.pid === 0 ? "restarting" : a.waits_for ? `waits for ${a.waits_for}` : "acts";
-const COLUMNS = [
-  ["actor", (a) => a.index], ["snapshot", (a) => a.version], ["lag", (a) => a.lag_versions], ["updates behind", (a) => a.lag_updates],
-  ["age, s", (a) => a.lag_seconds, (x) => x.toFixed(2)], ["steps", (a) => a.steps], ["steps/s", (a) => a.steps_per_s, (x) => x.toFixed(1)],
-  ["ack, ms", (a) => a.ack_ms, (x) => x.toFixed(1)], ["memory", (a) => a.rss, bytes], ["restarts", (a) => a.restarts], ["state", state],
-];
-let actors = [], sorted = 0, down = false;
-COLUMNS.forEach(([name], i) => {
-  const head = document.createElement("th"), button = make("button", name);
-  head.scope = "col";
-  button.addEventListener("click", () => { down = sorted === i && !down; sorted = i; showActors(); });
-  head.append(button);
-  $("columns").append(head);
-});
-$("lagging").addEventListener("change", () => showActors());
-
-function showActors() {
-  const value = COLUMNS[sorted][1], lags = (a) => a.pid === 0 || a.lag_versions >= LAGGING;
-  const rows = actors.filter((a) => !$("lagging").checked || lags(a));
-  rows.sort((a, b) => (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : a.index - b.index) * (down ? -1 : 1));
-  [...$("columns").children].forEach((head, i) => head.setAttribute("aria-sort", i !== sorted ? "none" : down ? "descending" : "ascending"));
-  $("shown").textContent = `${rows.length} of ${actors.length}`;
-  $("actors").replaceChildren(...rows.map((actor) => {
-    const row = document.createElement("tr");
-    row.className = lags(actor) ? "lagging" : "";
-    row.append(...COLUMNS.map(([, of, show]) => make("td", (show ?? String)(of(actor)))));
-    return row;
   }));
 }
 
@@ -169,14 +139,37 @@ async function showConfig() {
   $("differences").replaceChildren(...(lines.length ? lines : [make("li", "all defaults")]));
 }
 
+// Whether words come: the launcher may be there while the learner says nothing.
+let heard = Date.now(), connected = "connecting";
+function showConnection(now) {
+  connected = now ?? connected;
+  const quiet = Math.floor((Date.now() - heard) / 1000);
+  $("connection").textContent = connected === "live" && quiet >= 5 ? `connected, no word from the learner for ${quiet} s` : connected;
+}
+const clock = setInterval(() => showConnection(), 1000);
+
 const events = new EventSource("/api/events");
-events.onopen = () => { $("connection").textContent = "live"; };
-events.onerror = () => { $("connection").textContent = "not connected; trying again"; };
+events.onopen = () => { heard = Date.now(); showConnection("live"); };
+events.onerror = () => showConnection(events.readyState === EventSource.CLOSED
+  ? "not let in: open the address in page.url in the run folder, or load this page again" : "not connected; trying again");
 events.onmessage = ({ data }) => {
   const word = JSON.parse(data);
-  if (word.report) { showReport(word.report); readOn(); }
-  if (word.end !== undefined) { events.close(); $("phase").textContent = "ended"; $("connection").textContent = word.end; }
+  if (word.report) {
+    heard = Date.now();
+    showConnection();
+    showReport(word.report);
+    readOn();
+    lookForMedia($("media"), $("films"));
+    followRuns();
+  }
+  if (word.end !== undefined) {
+    events.close();
+    clearInterval(clock);
+    $("phase").textContent = "ended";
+    showConnection(word.end);
+  }
 };
 offerRuns($("look"), $("runs"), $("compared"));
 showConfig().catch(() => {});
 readOn();
+lookForMedia($("media"), $("films"));

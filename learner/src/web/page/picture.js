@@ -1,4 +1,5 @@
 // The processes of the run and what flows between them, as a drawing.
+import { doing, lags } from "/actors.js";
 
 const NS = "http://www.w3.org/2000/svg", ROW = 26, MOST = 12;
 
@@ -9,30 +10,51 @@ const add = (parent, tag, attributes, text) => {
   return node;
 };
 
-function box(svg, x, y, width, lines, kind) {
-  add(svg, "rect", { x, y, width, height: 8 + 16 * lines.length, rx: 4, class: kind });
+function box(svg, x, y, width, lines) {
+  add(svg, "rect", { x, y, width, height: 8 + 16 * lines.length, rx: 4, class: "process" });
   lines.forEach((line, i) => add(svg, "text", { x: x + 8, y: y + 17 + 16 * i }, line));
 }
 
-// Launcher above the learner; the actors that lag most beside it, their lag on the arrows.
-export function draw(parent, report, state) {
-  const actors = [...report.actors].sort((a, b) => b.lag_updates - a.lag_updates || a.index - b.index).slice(0, MOST);
-  const rest = report.actors.length - actors.length, height = Math.max(150, ROW * (actors.length + (rest ? 1 : 0)) + 12);
-  const svg = document.createElementNS(NS, "svg"), middle = Math.max(92, height / 2);
-  svg.setAttribute("viewBox", `0 0 640 ${height}`);
+const worst = (actors) => actors.reduce((most, a) => Math.max(most, a.lag_updates), 0);
+const row = (a) => ({ late: lags(a), lag: `${a.lag_updates} updates`, text: `actor ${a.index}: ${doing(a)}` });
+
+// One row for many actors that do the same.
+function group(what, actors, late = false) {
+  const most = worst(actors), plural = what.replace(/^acts/, "act").replace(/^waits/, "wait");
+  return { late, lag: `${most ? "up to " : ""}${most} updates`, text: `${actors.length} ${actors.length === 1 ? `actor ${what}` : `actors ${plural}`}` };
+}
+
+// A row for each of a few actors; of many, rows for those that lag most, and one for all that do the same.
+function rows(actors) {
+  if (actors.length <= MOST) return actors.map(row);
+  const late = actors.filter(lags).sort((a, b) => b.silent - a.silent || b.lag_updates - a.lag_updates || a.index - b.index);
+  const rest = late.splice(MOST - 4), groups = new Map();
+  for (const a of actors.filter((a) => !lags(a))) groups.set(doing(a), [...groups.get(doing(a)) ?? [], a]);
+  const calm = [...groups].sort(([a], [b]) => a < b ? -1 : 1).map(([what, all]) => group(what, all));
+  return [...late.map(row), ...(rest.length ? [group("lag too", rest, true)] : []), ...calm];
+}
+
+// Launcher above the learner; actors beside it, their lag on the arrows where there is room.
+export function draw(parent, report) {
+  const all = rows(report.actors), height = Math.max(110, ROW * all.length + 12), middle = Math.max(76, height / 2);
+  const width = Math.min(800, Math.max(340, parent.clientWidth)), wide = width >= 560;
+  const [learner, actors] = wide ? [150, width * 0.6] : [112, 136];
+  const svg = document.createElementNS(NS, "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("width", width);
   svg.setAttribute("role", "img");
-  const worst = actors.length ? `largest lag ${actors[0].lag_updates} updates` : "no actors";
-  svg.setAttribute("aria-label", `Launcher, learner and ${report.actors.length} actors; ${worst}`);
-  box(svg, 4, 6, 130, ["launcher"], "process");
-  add(svg, "line", { x1: 69, y1: 30, x2: 69, y2: middle - 20, class: "flow" });
-  box(svg, 4, middle - 20, 150, ["learner", `version ${report.version}`], "process");
-  actors.forEach((actor, i) => {
-    const y = 6 + ROW * i, late = actor.pid === 0 || actor.lag_versions >= 2 ? "late" : "";
-    add(svg, "line", { x1: 154, y1: middle, x2: 390, y2: y + 11, class: `flow ${late}` });
-    add(svg, "text", { x: 384, y: y + 8, "text-anchor": "end", class: `lag ${late}` }, `${actor.lag_updates} updates`);
-    add(svg, "rect", { x: 390, y, width: 244, height: 22, rx: 4, class: `process ${late}` });
-    add(svg, "text", { x: 398, y: y + 16 }, `actor ${actor.index}: ${state(actor)}`);
+  const lag = report.actors.length ? `largest lag ${worst(report.actors)} updates` : "no actors";
+  svg.setAttribute("aria-label", `Launcher, learner and ${report.actors.length} actors; ${lag}`);
+  box(svg, 2, 6, learner - 20, ["launcher"]);
+  add(svg, "line", { x1: 60, y1: 30, x2: 60, y2: middle - 20, class: "flow" });
+  box(svg, 2, middle - 20, learner, ["learner", `version ${report.version}`]);
+  const top = (height - ROW * all.length) / 2;
+  all.forEach(({ late, lag, text }, i) => {
+    const y = top + ROW * i, mark = late ? "late" : "";
+    add(svg, "line", { x1: learner + 2, y1: middle, x2: actors, y2: y + 11, class: `flow ${mark}` });
+    if (wide) add(svg, "text", { x: actors - 6, y: y + 15, "text-anchor": "end", class: `lag ${mark}` }, lag);
+    add(svg, "rect", { x: actors, y, width: width - actors - 4, height: 22, rx: 4, class: `process ${mark}` });
+    add(svg, "text", { x: actors + 8, y: y + 16 }, text);
   });
-  if (rest) add(svg, "text", { x: 398, y: 6 + ROW * actors.length + 16 }, `… and ${rest} that lag less`);
   parent.replaceChildren(svg);
 }
