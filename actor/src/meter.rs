@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use shared::trace::span;
 use shared::wire::{Episode, Numbers, Waiting};
 
+use crate::receiver::Policy;
+
 /// How often numbers are sent.
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -39,13 +41,31 @@ pub struct Meter {
     episodes: Vec<Episode>,
     running: Vec<Episode>,
     spent: [f32; 4],
+    /// Sum over steps.
+    lag: u64,
+    /// Steps that `lag` is the sum over.
+    acted: u64,
+    beyond: u64,
+    first_uses: Vec<(u64, f32)>,
+    version: u64,
 }
 
 impl Meter {
     /// For `envs` environments.
     pub fn new(envs: usize) -> Self {
         let running = vec![Episode { score: 0.0, length: 0 }; envs];
-        Self { since: Instant::now(), steps: 0, episodes: Vec::new(), running, spent: [0.0; 4] }
+        Self {
+            since: Instant::now(),
+            steps: 0,
+            episodes: Vec::new(),
+            running,
+            spent: [0.0; 4],
+            lag: 0,
+            acted: 0,
+            beyond: 0,
+            first_uses: Vec::new(),
+            version: 0,
+        }
     }
 
     /// One step of one environment.
@@ -59,6 +79,19 @@ impl Meter {
         episode.length += 1;
         if is_last {
             self.episodes.push(*episode);
+        }
+    }
+
+    /// A step is about to be acted with this policy, `lag` updates behind the learner, which may be more than `bound`.
+    pub fn acts(&mut self, policy: &Policy, lag: u64, bound: u64) {
+        if self.version != policy.version {
+            self.version = policy.version;
+            self.first_uses.push((policy.version, policy.taken.elapsed().as_secs_f32()));
+        }
+        self.lag += lag;
+        self.acted += 1;
+        if bound > 0 && lag > bound {
+            self.beyond += self.running.len() as u64;
         }
     }
 
@@ -88,6 +121,9 @@ impl Meter {
             policy,
             env,
             features,
+            lag: std::mem::take(&mut self.lag) as f32 / std::mem::take(&mut self.acted).max(1) as f32,
+            beyond: std::mem::take(&mut self.beyond),
+            first_uses: std::mem::take(&mut self.first_uses),
         };
         self.since = Instant::now();
         numbers

@@ -115,6 +115,8 @@ pub fn stream_seed(seed: u64, stream: StreamId) -> u64 {
 
 struct Session {
     max_lag: u64,
+    /// Whether a step waits for a snapshot that is new enough.
+    waits: bool,
     inbox: Arc<Inbox>,
     acts: ActLoop,
     recorder: Recorder,
@@ -138,6 +140,7 @@ impl Session {
         let obs = welcome.env_obs.clone();
         Ok(Self {
             max_lag: config.sync.max_lag_updates,
+            waits: config.sync.max_lag_mode == "hard",
             inbox,
             meter: Meter::new(envs.len()),
             acts: ActLoop::new(&config.env.task, obs, envs, features, noise),
@@ -162,7 +165,8 @@ impl Session {
                 }
             }
             match self.policy() {
-                Some(policy) => {
+                Some((policy, lag)) => {
+                    self.meter.acts(&policy, lag, self.max_lag);
                     // A step holds one snapshot from its start to its end.
                     let step = self.acts.step(&policy, &mut self.meter)?;
                     self.recorder.record(&step, &self.inbox, &mut self.meter)?;
@@ -178,11 +182,11 @@ impl Session {
         self.recorder.goodbye("told to stop", &mut self.meter)
     }
 
-    /// The newest policy, unless there is none yet or it is too old.
-    fn policy(&self) -> Option<Arc<Policy>> {
+    /// The newest policy and its age in updates, unless there is none yet or it is too old.
+    fn policy(&self) -> Option<(Arc<Policy>, u64)> {
         let policy = self.inbox.policy.newest()?;
         let lag = self.inbox.clock.load(Ordering::Acquire).saturating_sub(policy.update);
-        (self.max_lag == 0 || lag <= self.max_lag).then_some(policy)
+        (self.max_lag == 0 || !self.waits || lag <= self.max_lag).then_some((policy, lag))
     }
 }
 

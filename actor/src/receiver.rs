@@ -23,6 +23,8 @@ pub struct Policy {
     pub version: u64,
     /// Updates the learner had made when it was taken.
     pub update: u64,
+    /// When it arrived here.
+    pub taken: Instant,
     /// The networks.
     pub acting: Acting,
 }
@@ -102,7 +104,7 @@ impl Blueprint {
         }
         let params = Params::read_only(&[("", &view)])?;
         let acting = Acting::new(&self.config, &self.obs, &self.act, &params)?;
-        Ok((Policy { version, update: view.update(), acting }, digest(&view)))
+        Ok((Policy { version, update: view.update(), taken: Instant::now(), acting }, digest(&view)))
     }
 }
 

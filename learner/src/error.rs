@@ -104,6 +104,24 @@ pub enum RunError {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// Snapshots that reach an actor too late to be acted with.
+    #[error(
+        "sync.max_lag_updates = {bound} cannot be met: a snapshot takes {ack_ms:.0} ms to reach actor {actor}, and the learner is \
+         {late} updates further by then, again and again"
+    )]
+    #[diagnostic(help(
+        "set sync.max_lag_updates above {late}, sync.max_lag_mode = \"soft\", or fewer actors for these cores"
+    ))]
+    Lag {
+        /// Which actor.
+        actor: u32,
+        /// Updates that an actor may be behind.
+        bound: u64,
+        /// Updates that the learner made on the way.
+        late: u64,
+        /// Time on the way, milliseconds.
+        ack_ms: f64,
+    },
     /// A parameter that has become infinite or not a number: the policy is not published.
     #[error("parameter `{path}` is not finite after update {update}; the run stops with the last policy it published")]
     #[diagnostic(help("resume from the last checkpoint with a lower agent.opt.lr"))]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use shared::experience::Chunk;
+use shared::experience::{Chunk, UPDATE};
 use shared::trace::span;
 
 use crate::links::Link;
@@ -55,5 +55,8 @@ fn insert(run: &Run, chunk: &Chunk) -> Result<(), crate::replay::ReplayError> {
     run.limiter.inserted(inserted.steps, run.replay.stats().items);
     drop(border);
     run.record("env/steps_per_s", inserted.steps as f64);
+    let (now, acted) =
+        (run.updates(), chunk.columns.get(UPDATE).map(|column| column.values::<u64>()).unwrap_or_default());
+    run.record_all("lag/insert", acted.into_iter().map(|acted| now.saturating_sub(acted) as f64));
     Ok(())
 }

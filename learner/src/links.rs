@@ -1,6 +1,8 @@
 //! Links to actors: who has joined, what each holds, and one sender thread per actor with a latest-only slot.
 
-use std::collections::BTreeMap;
+mod pace;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +13,17 @@ use crossbeam::channel::Sender;
 use parking_lot::{Condvar, Mutex};
 use shared::snapshot::PolicySnapshot;
 use shared::trace::span;
-use shared::wire::{Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, Waiting, WireError, chunk};
+use shared::wire::{
+    Hello, Incoming, LinkReceiver, LinkSender, Numbers, ToActor, ToLearner, Visitor, Waiting, WireError, chunk,
+};
 
+use crate::RunError;
 use crate::ingest::Arrival;
 use crate::run::Run;
+use pace::{Pace, Verdict};
 
+/// Versions whose way to an actor is remembered until it has acted with them.
+const REMEMBERED: usize = 64;
 /// How often a listening thread looks whether its link was cut.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// After this long without an acknowledgement an actor is named.
@@ -115,6 +123,9 @@ pub struct Link {
     slot: Mutex<Slot>,
     changed: Condvar,
     held: Mutex<Held>,
+    pace: Mutex<Pace>,
+    /// Versions it took lately, and seconds from publishing until then.
+    taken: Mutex<VecDeque<(u64, f64)>>,
     /// Steps that have arrived.
     arrived: AtomicU64,
 }
@@ -174,6 +185,8 @@ impl Link {
             pid: hello.pid,
             slot: Mutex::default(),
             changed: Condvar::new(),
+            pace: Mutex::default(),
+            taken: Mutex::default(),
             held: Mutex::new(held),
             arrived: AtomicU64::new(0),
         }
@@ -339,6 +352,7 @@ impl Link {
                 held.steps_per_s = f64::from(numbers.steps as f32 / numbers.seconds.max(1e-3));
                 held.waiting = numbers.waiting;
                 drop(held);
+                self.acted(run, &numbers);
                 numbers.episodes.into_iter().for_each(|episode| run.episode(episode));
             }
             ToLearner::Goodbye { reason } => {
@@ -354,10 +368,42 @@ impl Link {
         Ok(true)
     }
 
+    /// How old what it acted with was: from its own count of updates, and from publishing to the first step, each part on the clock of
+    /// the process that saw it.
+    fn acted(&self, run: &Run, numbers: &Numbers) {
+        if numbers.steps > 0 {
+            run.record("lag/acting", f64::from(numbers.lag));
+            run.record("lag/beyond", numbers.beyond as f64);
+        }
+        let taken = self.taken.lock();
+        for (version, waited) in &numbers.first_uses {
+            if let Some((_, until)) = taken.iter().find(|(taken, _)| taken == version) {
+                run.record("lag/first_use_ms", 1e3 * (until + f64::from(*waited)));
+            }
+        }
+    }
+
     fn use_credit(&self) -> Result<(), String> {
         let mut slot = self.slot.lock();
         slot.allowed = slot.allowed.checked_sub(1).ok_or("it sent experience without a credit")?;
         Ok(())
+    }
+
+    /// Tell of a lag that only rises; end a run whose bound on the lag cannot be met, instead of letting its actors wait for ever.
+    fn judge(&self, run: &Run, late: u64, ack_ms: f64) {
+        let sync = &run.config.sync;
+        let bound = (sync.max_lag_updates > 0 && sync.max_lag_mode == "hard").then_some(sync.max_lag_updates);
+        match self.pace.lock().taken(late, bound) {
+            Verdict::Fine => {}
+            Verdict::Rises => run.warn(format!(
+                "actor {}: its lag only rises, it took the last snapshot {late} updates late: its cores are busy, or there are too many \
+                 actors; see docs/watching.md",
+                self.actor
+            )),
+            Verdict::OutOfReach => {
+                run.fail(RunError::Lag { actor: self.actor, bound: sync.max_lag_updates, late, ack_ms });
+            }
+        }
     }
 
     /// Lag is computed from acknowledgements: what was sent does not count.
@@ -382,6 +428,13 @@ impl Link {
         held.ack_ms = ack_ms;
         drop(held);
         run.record("lag/ack_ms", ack_ms);
+        let mut taken = self.taken.lock();
+        taken.push_back((version, flight.published.elapsed().as_secs_f64()));
+        if taken.len() > REMEMBERED {
+            taken.pop_front();
+        }
+        drop(taken);
+        self.judge(run, run.updates().saturating_sub(flight.update), ack_ms);
         Ok(())
     }
 }

@@ -147,7 +147,8 @@ fn serve(
         let joined = threads.map(join);
         done.store(true, Ordering::Release);
         let reported = join(reporter);
-        saved.and(joined.into_iter().collect::<Result<(), _>>()).and(reported)
+        let failed = run.take_failure().map_or(Ok(()), Err);
+        failed.and(saved).and(joined.into_iter().collect::<Result<(), _>>()).and(reported)
     })?;
     Ok(run.reason())
 }

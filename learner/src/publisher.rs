@@ -64,6 +64,7 @@ pub fn publish_all(run: &Run, queue: &Receiver<Copied>) -> Result<(), RunError> 
         let _span = span("publish");
         let snapshot = Arc::new(copied.share()?);
         run.totals.lock().counters.version = snapshot.version;
+        run.alive.lock().push(Arc::downgrade(&snapshot));
         run.snapshots.swap(snapshot.clone());
         run.links.offer(&snapshot);
         run.record("snapshot/version", snapshot.version as f64);

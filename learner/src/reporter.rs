@@ -1,6 +1,6 @@
 //! What the learner tells about the run: reports for the screen, records for `metrics.jsonl` and TensorBoard, its clock for actors.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -195,6 +195,15 @@ impl<'a> Reporter<'a> {
         self.run.record("actor/restarts", earlier.into());
     }
 
+    /// Versions that actors hold, and those whose memory is still there.
+    fn record_snapshots(&self) {
+        let held: BTreeSet<u64> = self.run.links.all().iter().map(|link| link.held().version).collect();
+        self.run.record("snapshot/held", held.into_iter().filter(|version| *version > 0).count() as f64);
+        let mut alive = self.run.alive.lock();
+        alive.retain(|snapshot| snapshot.strong_count() > 0);
+        self.run.record("snapshot/alive", alive.len() as f64);
+    }
+
     /// One record of the window that ends now.
     fn write(&mut self) -> Result<(), RunError> {
         let (counters, stats) = (self.run.counters(), self.run.replay.stats());
@@ -207,6 +216,7 @@ impl<'a> Reporter<'a> {
         self.run.record("replay/disk_bytes", stats.disk_bytes as f64);
         self.record_processes();
         self.run.record("replay/ratio", self.replay_ratio());
+        self.record_snapshots();
         let window = self.run.meters.lock().take();
         self.numbers = window.numbers(self.written.elapsed().as_secs_f64());
         self.written = Instant::now();

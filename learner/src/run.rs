@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -13,6 +13,7 @@ use shared::metrics::Meters;
 use shared::snapshot::{PolicySnapshot, Store};
 use shared::wire::{Episode, Welcome};
 
+use crate::RunError;
 use crate::checkpoint::Counters;
 use crate::desk::Desk;
 use crate::evaluation::Evaluations;
@@ -50,6 +51,8 @@ pub struct Run {
     pub links: Links,
     /// The newest published policy.
     pub snapshots: Store<PolicySnapshot>,
+    /// Every published policy that was not gone when last looked at.
+    pub alive: Mutex<Vec<Weak<PolicySnapshot>>>,
     /// What the evaluation actor does.
     pub evaluations: Evaluations,
     /// What the actor has sent of the current round, in lockstep.
@@ -72,6 +75,7 @@ pub struct Run {
     shown: Mutex<Vec<Shown>>,
     stop: AtomicBool,
     reason: Mutex<Option<String>>,
+    failure: Mutex<Option<RunError>>,
 }
 
 /// A picture for TensorBoard.
@@ -131,6 +135,7 @@ impl Run {
             config,
             dir,
             snapshots: Store::default(),
+            alive: Mutex::default(),
             round: Round::default(),
             records,
             ask,
@@ -143,6 +148,7 @@ impl Run {
             shown: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
             reason: Mutex::new(None),
+            failure: Mutex::new(None),
         }
     }
 
@@ -238,6 +244,17 @@ impl Run {
     pub fn stop(&self, reason: impl Into<String>) {
         self.reason.lock().get_or_insert(reason.into());
         self.stop.store(true, Ordering::Release);
+    }
+
+    /// End the run in order, and say at its end that it failed; the first failure counts.
+    pub fn fail(&self, error: RunError) {
+        self.stop(error.to_string());
+        self.failure.lock().get_or_insert(error);
+    }
+
+    /// Why it failed, once.
+    pub fn take_failure(&self) -> Option<RunError> {
+        self.failure.lock().take()
     }
 
     /// Whether the run is to end.

@@ -184,6 +184,7 @@ impl Config {
             ("sync.publish_every", self.sync.publish_every as usize),
         ]);
         p.one_of("eval.actions", &self.eval.actions, &Choice::NAMES);
+        p.one_of("sync.max_lag_mode", &self.sync.max_lag_mode, &["hard", "soft"]);
         p.one_of("sync.mode", &self.sync.mode, &["async", "lockstep"]);
         p.need(!self.lockstep() || self.actor.count == 1, || {
             format!(

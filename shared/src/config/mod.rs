@@ -338,6 +338,8 @@ pub struct SyncConfig {
     pub publish_every: u64,
     /// An actor waits rather than act on weights older than this many updates (0: never).
     pub max_lag_updates: u64,
+    /// `hard`: so it is; `soft`: it acts, and how often is told.
+    pub max_lag_mode: String,
     /// Chunks an actor may have under way without an answer.
     pub credits: usize,
     /// Seconds within which a started process must have joined.

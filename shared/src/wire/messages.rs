@@ -146,6 +146,12 @@ pub struct Numbers {
     pub env: f32,
     /// Of those, seconds in the frozen encoder.
     pub features: f32,
+    /// Updates between the snapshot acted with and the learner, as far as it told: mean over the steps; 0 without steps.
+    pub lag: f32,
+    /// Steps that were acted with a snapshot older than `sync.max_lag_updates`.
+    pub beyond: u64,
+    /// Snapshots that were acted with for the first time: version, and seconds since it was taken.
+    pub first_uses: Vec<(u64, f32)>,
 }
 
 #[cfg(test)]
@@ -168,15 +174,21 @@ pub(crate) mod tests {
 
     fn numbers() -> impl Strategy<Value = Numbers> {
         let episode = (-9f32..9.0, any::<u32>()).prop_map(|(score, length)| Episode { score, length });
-        (any::<u64>(), vec(episode, 0..5), 0f32..9.0).prop_map(|(steps, episodes, seconds)| Numbers {
-            steps,
-            episodes,
-            waiting: Waiting::Credits,
-            seconds,
-            waited: 0.5,
-            policy: 0.25,
-            env: 0.0,
-            features: 0.0,
+        let first_uses = vec((any::<u64>(), 0f32..9.0), 0..5);
+        (any::<u64>(), vec(episode, 0..5), 0f32..9.0, first_uses).prop_map(|(steps, episodes, seconds, first_uses)| {
+            Numbers {
+                lag: seconds,
+                beyond: steps,
+                first_uses,
+                steps,
+                episodes,
+                waiting: Waiting::Credits,
+                seconds,
+                waited: 0.5,
+                policy: 0.25,
+                env: 0.0,
+                features: 0.0,
+            }
         })
     }
 
