@@ -210,7 +210,8 @@ fn pictures_appear_as_they_are_made_and_runs_are_compared() {
         page.click(&format!("#runs {item} input"), 1);
     }
     page.wait("document.querySelectorAll('#compared figcaption button').length === 2");
-    assert!(page.text("#compared figcaption").contains("older 2.5"));
+    page.wait("document.querySelector('#compared figcaption').textContent.includes('older 2.5')");
+    assert_eq!(page.value("document.querySelectorAll('#runs :checked').length"), 2);
     fits(&mut page, "pictures");
     assert_eq!(page.complaints(), [] as [String; 0]);
     run.signal(Signal::TERM);

@@ -68,14 +68,16 @@ function row(run) {
   tick.type = "checkbox";
   tick.checked = compared.has(run.name);
   tick.addEventListener("change", async () => {
-    const curve = new Curve(run.name);
-    compared.delete(run.name);
-    try {
-      if (tick.checked) await curve.readOn();
-      if (tick.checked) compared.set(run.name, curve);
-    } catch (error) {
-      tick.checked = false;
-      note.textContent = ` ${told} – not read: ${error.message}`;
+    if (!tick.checked) compared.delete(run.name);
+    else {
+      // Kept at once, so that a list that is drawn again meanwhile has the tick.
+      const curve = new Curve(run.name);
+      compared.set(run.name, curve);
+      try { await curve.readOn(); } catch (error) {
+        compared.delete(run.name);
+        tick.checked = false;
+        note.textContent = ` ${told} – not read: ${error.message}`;
+      }
     }
     show();
   });
