@@ -122,18 +122,22 @@ fn a_report_is_a_file_in_media_and_the_same_picture_in_tensorboard() {
     Run::start(&folder, &[&["-c", "dummy", "--steps", "300"], &sets[..]].concat()).end_well();
     let images = read(&folder.join("tensorboard")).images;
     assert_eq!(images.keys().collect::<Vec<_>>(), ["report/openloop/image"]);
-    let shown = &images["report/openloop/image"];
+    // A file is overwritten by a later report at the same step.
+    let shown: BTreeMap<u64, _> = images["report/openloop/image"]
+        .iter()
+        .map(|(step, height, width, file)| (*step, (*height, *width, file)))
+        .collect();
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder.join("media")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() == 3 && shown.len() >= 3, "{files:?}");
-    for (file, (step, height, width, encoded)) in files.iter().rev().zip(shown.iter().rev()) {
+    for (file, (step, (height, width, encoded))) in files.iter().rev().zip(shown.iter().rev()) {
         assert_eq!(file.file_name().unwrap().to_str().unwrap(), format!("openloop-image-{step:012}.gif"));
         let decoder = GifDecoder::new(std::io::Cursor::new(std::fs::read(file).unwrap())).unwrap();
         assert_eq!(decoder.dimensions(), (*width as u32, *height as u32));
         // Six steps, and as many black frames behind them.
         assert_eq!(decoder.into_frames().collect_frames().unwrap().len(), 12);
-        assert_eq!(base64(&std::fs::read(file).unwrap()), *encoded);
+        assert_eq!(base64(&std::fs::read(file).unwrap()), **encoded);
     }
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     for name in ["report/loss/dyn", "report/openloop_error/image", "report/gradnorm/policy", "report/seconds"] {
