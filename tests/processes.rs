@@ -13,7 +13,7 @@ use shared::experience::VERSION;
 use shared::params::{Tree, fingerprint};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::snapshot::{PolicySnapshot, digest};
-use shared::wire::{Doorway, Hello, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
+use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
 
 use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, small_vit, through, wait_for, wait_within};
 
@@ -212,49 +212,93 @@ fn welcome(config: &Config) -> (Welcome, Agent) {
     (Welcome { config: config.to_toml().unwrap(), env_obs: obs, agent_obs, act, layout, vit: None }, agent)
 }
 
+/// An actor process whose learner is the test.
+struct Tested {
+    process: Child,
+    link: Visitor<ToLearner, ToActor>,
+    agent: Agent,
+    published: Vec<PolicySnapshot>,
+}
+
+impl Tested {
+    /// Joined, with credits to spare.
+    fn join(sets: &[&str]) -> Self {
+        let config = Config::load(&["dummy"], sets).unwrap();
+        let (welcome, agent) = welcome(&config);
+        let door = Doorway::open().unwrap();
+        let process = start(&["actor", "--index", "0", "--generation", "0", "--timeout", "60", "--join", door.name()]);
+        let link: Visitor<ToLearner, ToActor> = door.accept(PATIENCE).unwrap();
+        link.sender.send(&ToActor::Welcome(Box::new(welcome))).unwrap();
+        link.sender.send(&ToActor::Credits { count: 1_000_000 }).unwrap();
+        Self { process, link, agent, published: Vec::new() }
+    }
+
+    fn publish(&mut self, version: u64, update: u64) {
+        let header = SnapshotHeader { version, update, published: 0 };
+        let snapshot =
+            PolicySnapshot::publish(&encode(&header, &self.agent.policy_params().unwrap()).unwrap()).unwrap();
+        self.link.sender.send_region(&ToActor::Snapshot { version, update }, &snapshot.region).unwrap();
+        self.published.push(snapshot);
+    }
+
+    fn clock(&self, update: u64) {
+        self.link.sender.send(&ToActor::Clock { update }).unwrap();
+    }
+
+    /// Reads until `done` holds of an actor's numbers or of the versions of a chunk's steps.
+    fn read_until(&self, done: impl Fn(Option<&Numbers>, &[u64]) -> bool) {
+        loop {
+            let incoming = self.link.receiver.recv_timeout(PATIENCE).unwrap();
+            let (numbers, versions) = match incoming.message {
+                ToLearner::Numbers(numbers) => (Some(numbers), vec![]),
+                ToLearner::Chunk(head) => {
+                    let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
+                    (None, chunk.columns[VERSION].values::<u64>())
+                }
+                ToLearner::Goodbye { .. } => panic!("the actor left"),
+                _ => continue,
+            };
+            if done(numbers.as_ref(), &versions) {
+                return;
+            }
+        }
+    }
+
+    /// It ends in order.
+    fn stop(mut self) {
+        self.link.sender.send(&ToActor::Stop).unwrap();
+        while !matches!(self.link.receiver.recv_timeout(PATIENCE).unwrap().message, ToLearner::Goodbye { .. }) {}
+        // Waiting closes the pipe by which an actor knows that its launcher lives; held, so that it ends in order.
+        let _held = self.process.stdin.take();
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
 #[test]
 fn an_actor_waits_rather_than_act_on_weights_that_are_too_old() {
-    let config = Config::load(&["dummy"], &["sync.max_lag_updates=5"]).unwrap();
-    let (welcome, agent) = welcome(&config);
-    let door = Doorway::open().unwrap();
-    let mut process = start(&["actor", "--index", "0", "--generation", "0", "--timeout", "60", "--join", door.name()]);
-    let link: Visitor<ToLearner, ToActor> = door.accept(PATIENCE).unwrap();
-    let publish = |version: u64, update: u64| {
-        let header = SnapshotHeader { version, update, published: 0 };
-        let snapshot = PolicySnapshot::publish(&encode(&header, &agent.policy_params().unwrap()).unwrap()).unwrap();
-        link.sender.send_region(&ToActor::Snapshot { version, update }, &snapshot.region).unwrap();
-        snapshot
-    };
-    // Reads until `done` holds of a message's waiting state or of the versions of a chunk's steps.
-    let read_until = |done: &dyn Fn(Option<Waiting>, &[u64]) -> bool| loop {
-        let incoming = link.receiver.recv_timeout(PATIENCE).unwrap();
-        let (waiting, versions) = match incoming.message {
-            ToLearner::Numbers(numbers) => (Some(numbers.waiting), vec![]),
-            ToLearner::Chunk(head) => {
-                let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
-                (None, chunk.columns[VERSION].values::<u64>())
-            }
-            ToLearner::Goodbye { .. } => panic!("the actor left"),
-            _ => continue,
-        };
-        if done(waiting, &versions) {
-            return;
-        }
-    };
-    link.sender.send(&ToActor::Welcome(Box::new(welcome))).unwrap();
-    link.sender.send(&ToActor::Credits { count: 1_000_000 }).unwrap();
-    let _first = publish(1, 0);
-    read_until(&|_, versions| versions.contains(&1));
-    link.sender.send(&ToActor::Clock { update: 5 }).unwrap();
-    read_until(&|_, versions| versions.contains(&1));
-    link.sender.send(&ToActor::Clock { update: 6 }).unwrap();
-    read_until(&|waiting, _| waiting == Some(Waiting::Snapshot));
-    let _second = publish(2, 6);
-    read_until(&|_, versions| versions.ends_with(&[2]));
-    link.sender.send(&ToActor::Stop).unwrap();
-    while !matches!(link.receiver.recv_timeout(PATIENCE).unwrap().message, ToLearner::Goodbye { .. }) {}
-    // Waiting closes the pipe by which an actor knows that its launcher lives; held, so that it ends in order.
-    let _held = process.stdin.take();
-    let status = process.wait().unwrap();
-    assert!(status.success(), "{status}");
+    let mut actor = Tested::join(&["sync.max_lag_updates=5"]);
+    actor.publish(1, 0);
+    actor.read_until(|_, versions| versions.contains(&1));
+    actor.clock(5);
+    actor.read_until(|_, versions| versions.contains(&1));
+    actor.clock(6);
+    actor.read_until(|numbers, _| numbers.is_some_and(|numbers| numbers.waiting == Waiting::Snapshot));
+    actor.publish(2, 6);
+    actor.read_until(|_, versions| versions.ends_with(&[2]));
+    actor.stop();
+}
+
+#[test]
+fn with_a_soft_bound_an_actor_goes_on_and_counts_what_is_beyond_it() {
+    let mut actor = Tested::join(&["sync.max_lag_updates=5", "sync.max_lag_mode=soft"]);
+    actor.publish(1, 0);
+    actor.read_until(|numbers, _| numbers.is_some_and(|n| n.first_uses.iter().any(|(version, _)| *version == 1)));
+    actor.clock(5);
+    actor.read_until(|numbers, _| numbers.is_some_and(|n| n.lag == 5.0 && n.beyond == 0));
+    actor.clock(9);
+    actor.read_until(|numbers, _| numbers.is_some_and(|n| n.lag == 9.0 && n.beyond == n.steps && n.steps > 0));
+    actor.publish(2, 9);
+    actor.read_until(|numbers, _| numbers.is_some_and(|n| n.lag == 0.0 && n.steps > 0 && n.beyond == 0));
+    actor.stop();
 }
