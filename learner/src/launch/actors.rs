@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shared::config::Config;
+use shared::metrics::ActorReport;
 
 use super::child::Process;
 use super::restart::Restarts;
@@ -200,9 +201,18 @@ impl Actors {
         Ok(news)
     }
 
-    /// Restarts of one actor.
-    pub fn restarts(&self, index: usize) -> u32 {
-        self.slots.get(index).map_or(0, |slot| slot.restarts.total())
+    /// Add what the learner does not know to its rows: how often actors were restarted, and a row without a process for each that is
+    /// being restarted.
+    pub fn complete(&self, rows: &mut Vec<ActorReport>) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let restarts = slot.restarts.total();
+            match rows.iter_mut().find(|row| row.index == index) {
+                Some(row) => row.restarts = restarts,
+                None if slot.wanted && restarts > 0 => rows.push(ActorReport { index, restarts, ..Default::default() }),
+                None => {}
+            }
+        }
+        rows.sort_by_key(|row| row.index);
     }
 
     /// Whether no process runs; those that have ended are not started again.
@@ -217,5 +227,29 @@ impl Actors {
             }
         }
         self.slots.iter().all(|slot| matches!(slot.state, State::Ended))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_that_is_being_restarted_keeps_its_row() {
+        let mut actors = Actors::new(&Config::load(&["dummy"], &["actor.count=4".to_string()]).unwrap());
+        let row = |index| ActorReport { index, pid: 7, ..Default::default() };
+        let shown = |actors: &Actors| {
+            // Actor 3 has not joined yet, and the learner has lost actor 1.
+            let mut rows = vec![row(0), row(2)];
+            actors.complete(&mut rows);
+            rows.iter().map(|row| (row.index, row.pid, row.restarts)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&actors), [(0, 7, 0), (2, 7, 0)]);
+        for index in [1, 2] {
+            actors.slots[index].restarts.next(Instant::now(), Duration::ZERO, 9).unwrap();
+        }
+        assert_eq!(shown(&actors), [(0, 7, 0), (1, 0, 1), (2, 7, 1)]);
+        actors.scale(1);
+        assert_eq!(shown(&actors), [(0, 7, 0), (2, 7, 1)], "one that is not wanted does not come back");
     }
 }

@@ -216,7 +216,7 @@ impl Supervisor<'_> {
                 if let Some(evaluation) = &mut report.evaluation {
                     evaluation.restarts = self.evaluator.restarts();
                 }
-                report.actors.iter_mut().for_each(|a| a.restarts = self.actors.restarts(a.index));
+                self.actors.complete(&mut report.actors);
                 self.screen.update(&report);
                 self.last = (*report).clone();
                 self.hub.tell(Word::Report(report));

@@ -89,7 +89,10 @@ pub(super) fn sentence(state: &State, now: Instant) -> String {
     let Some(report) = &state.report else { return String::new() };
     match last(report) {
         None if report.actors.is_empty() => "no actors".into(),
-        None => "every actor holds the newest snapshot".into(),
+        None => match report.actors.iter().find(|actor| actor.pid == 0) {
+            Some(actor) => format!("actor {} is restarting; no other lags", actor.index),
+            None => "every actor holds the newest snapshot".into(),
+        },
         Some(actor) => {
             let plural = if actor.lag_versions == 1 { "" } else { "s" };
             let lag = format!("by {} version{plural}", count(actor.lag_versions));

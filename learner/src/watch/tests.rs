@@ -215,7 +215,9 @@ fn why_an_actor_lags() {
     says(why(silent, true, start), "not heard of for 8s: stopped, or in a long step");
     let mut even = report(2);
     even.actors[1].lag_versions = 0;
-    assert_eq!(actors::sentence(&watched(even, start), start), "every actor holds the newest snapshot");
+    assert_eq!(actors::sentence(&watched(even.clone(), start), start), "every actor holds the newest snapshot");
+    even.actors[1].pid = 0;
+    assert_eq!(actors::sentence(&watched(even, start), start), "actor 1 is restarting; no other lags");
 }
 
 #[test]

@@ -212,9 +212,10 @@ pub struct EvaluatedReport {
 }
 
 impl Report {
-    /// Lag over all actors in versions, updates and seconds; none without actors.
+    /// Lag over all actors that have a process, in versions, updates and seconds; none without any.
     pub fn lag(&self) -> Option<[Spread; 3]> {
-        let over = |value: fn(&ActorReport) -> f64| Spread::of(&self.actors.iter().map(value).collect::<Vec<_>>());
+        let there: Vec<&ActorReport> = self.actors.iter().filter(|actor| actor.pid != 0).collect();
+        let over = |value: fn(&ActorReport) -> f64| Spread::of(&there.iter().map(|a| value(a)).collect::<Vec<_>>());
         Some([over(|a| a.lag_versions as f64)?, over(|a| a.lag_updates as f64)?, over(|a| a.lag_seconds)?])
     }
 }
