@@ -153,7 +153,7 @@ impl<'a> Reporter<'a> {
 
     fn actor(&self, link: &Link) -> ActorReport {
         let (held, published) = (link.held(), self.run.snapshots.newest());
-        let report = ActorReport {
+        let mut report = ActorReport {
             index: link.actor as usize,
             pid: link.pid,
             version: held.version,
@@ -173,6 +173,10 @@ impl<'a> Reporter<'a> {
             restarts: 0,
             rss: resident(link.pid).map_or(0, |bytes| bytes as u64),
         };
+        if report.silence().is_some() {
+            // What it said last is no longer so.
+            report.steps_per_s = 0.0;
+        }
         if held.version > 0 {
             self.run.record("lag/versions", report.lag_versions as f64);
             self.run.record("lag/updates", report.lag_updates as f64);
