@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use image::codecs::gif::GifDecoder;
 use image::{AnimationDecoder, ImageDecoder};
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::metrics::{EventFile, Numbers};
 
-use crate::support::Run;
+use crate::support::{Run, wait_for};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/read_events.py");
 
@@ -137,7 +140,7 @@ fn a_report_is_a_file_in_media_and_the_same_picture_in_tensorboard() {
         assert_eq!(decoder.dimensions(), (*width as u32, *height as u32));
         // Six steps, and as many black frames behind them.
         assert_eq!(decoder.into_frames().collect_frames().unwrap().len(), 12);
-        assert_eq!(base64(&std::fs::read(file).unwrap()), **encoded);
+        assert_eq!(STANDARD.encode(std::fs::read(file).unwrap()), **encoded);
     }
     let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     for name in ["report/loss/dyn", "report/openloop_error/image", "report/gradnorm/policy", "report/seconds"] {
@@ -145,15 +148,21 @@ fn a_report_is_a_file_in_media_and_the_same_picture_in_tensorboard() {
     }
 }
 
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
-    let group = |group: &[u8]| {
-        let bits = group.iter().chain(&[0; 2]).take(3).fold(0, |bits, byte| (bits << 8) | usize::from(*byte));
-        let letter = |i: usize| if i <= group.len() { alphabet[(bits >> (18 - 6 * i)) & 63] } else { '=' };
-        (0..4).map(letter).collect::<String>()
-    };
-    bytes.chunks(3).map(group).collect()
+#[test]
+fn the_film_of_an_evaluation_is_the_same_picture_in_tensorboard() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let sets = ["--set", "eval.every=1000000", "--set", "eval.episodes=1", "--set", "agent.report=false"];
+    let mut run = Run::start(&folder, &[&["-c", "dummy"], &sets[..]].concat());
+    wait_for("an evaluation", || {
+        std::fs::read_to_string(folder.join("eval.jsonl")).is_ok_and(|text| text.ends_with('\n'))
+    });
+    run.signal(Signal::INT);
+    run.end_well();
+    let images = read(&folder.join("tensorboard")).images;
+    let (step, _, _, encoded) = &images["eval/film/0"][0];
+    let file = folder.join("media").join(format!("eval-0-{step:012}.gif"));
+    assert_eq!(STANDARD.encode(std::fs::read(file).unwrap()), *encoded);
 }
 
 #[test]

@@ -10,11 +10,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::codecs::png::PngEncoder;
-use image::{Delay, ExtendedColorType, Frame, ImageEncoder, ImageError, RgbaImage};
+use image::{Delay, ExtendedColorType, Frame, ImageEncoder, ImageError, ImageFormat, ImageReader, RgbaImage};
 use shared::array::{Array, DType};
 
 use crate::durable::{self, FileError};
@@ -151,6 +152,17 @@ impl Media {
         durable::write(&path, &picture.bytes)?;
         self.prune(&series, &path)?;
         Ok(path)
+    }
+
+    /// An animation that was stored, if it is there.
+    pub fn animation(&self, kind: Kind, key: &str, step: u64) -> Result<Option<Picture>, MediaError> {
+        let path = self.folder.join(format!("{kind}-{}-{step:012}.gif", name_of(key)));
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(FileError::io("read", &path))?,
+        };
+        let (width, height) = ImageReader::with_format(Cursor::new(&bytes), ImageFormat::Gif).into_dimensions()?;
+        Ok(Some(Picture { height: height as usize, width: width as usize, ending: "gif", bytes }))
     }
 
     /// Delete the oldest of a series but for the newest, of which `newest` is one even where a run went on from a checkpoint and

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use shared::config::Config;
+
 use crate::RunError;
-use crate::plot::{By, Mark, Plot, PlotError, Request};
+use crate::plot::{By, Mark, Plot, PlotError, Request, published};
 use crate::report::number;
 
 /// Draw a metric of one run or several.
@@ -35,6 +37,9 @@ pub struct Args {
     /// A point of reference, X,Y,LABEL, in units of the axes, as in 50000,294,published.
     #[arg(long)]
     mark: Vec<Mark>,
+    /// Points of reference from the scores that were published for the runs' task (returns over environment steps).
+    #[arg(long)]
+    published: bool,
     /// Only the curve of each run, without mean and band.
     #[arg(long)]
     each: bool,
@@ -42,12 +47,16 @@ pub struct Args {
 
 /// Run it.
 pub fn run(args: &Args) -> Result<(), RunError> {
+    let mut marks = args.mark.clone();
+    if args.published {
+        marks.extend(scores(&args.runs)?);
+    }
     let request = Request {
         runs: names(&args.runs, &args.label)?.into_iter().zip(args.runs.iter().cloned()).collect(),
         metric: args.metric.clone(),
         by: args.by,
         window: args.window.map(|steps| steps as f64),
-        marks: args.mark.clone(),
+        marks,
         each: args.each,
     };
     let plot = Plot::read(&request)?;
@@ -62,6 +71,20 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     }
     println!("{}", args.out.display());
     Ok(())
+}
+
+/// Published scores for the one task of these runs.
+fn scores(runs: &[PathBuf]) -> Result<Vec<Mark>, RunError> {
+    let mut marks: Vec<Mark> = Vec::new();
+    for run in runs {
+        let env = Config::load(&[run.join("config.toml").to_string_lossy()], &[] as &[&str])?.env;
+        let found = published(&env.task, &env.observe);
+        if found.is_empty() {
+            return Err(PlotError::Unpublished { task: env.task, observe: env.observe }.into());
+        }
+        marks.extend(found.into_iter().filter(|mark| !marks.contains(mark)).collect::<Vec<_>>());
+    }
+    Ok(marks)
 }
 
 /// As given; else the folders' names, or their paths where names are the same.

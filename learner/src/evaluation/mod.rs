@@ -11,6 +11,9 @@ mod record;
 mod serve;
 mod words;
 
+/// The environment whose first episode is filmed, as it is called among pictures.
+const FILMED: &str = "0";
+
 pub use film::can_film;
 pub use play::{Plan, Play};
 pub use process::{Args, run};

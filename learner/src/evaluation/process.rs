@@ -11,7 +11,7 @@ use shared::dreamer::Choice;
 use shared::env::Spaces;
 use shared::wire::{Bulk, Incoming, LinkReceiver, LinkSender, WireError, knock};
 
-use super::{FromEvaluator, Plan, Play, ToEvaluator};
+use super::{FILMED, FromEvaluator, Plan, Play, ToEvaluator};
 use crate::RunError;
 use crate::error::wire;
 use crate::media::{Kind, Media, MediaError, Picture};
@@ -146,7 +146,7 @@ impl Evaluator {
 
     /// The film of environment 0 into the run folder.
     fn keep(&self, film: &Array, step: u64) -> Result<(), MediaError> {
-        self.media.store(Kind::Eval, "0", step, &Picture::animation(film)?).map(drop)
+        self.media.store(Kind::Eval, FILMED, step, &Picture::animation(film)?).map(drop)
     }
 
     fn tell(&self, word: &FromEvaluator) -> Result<(), RunError> {

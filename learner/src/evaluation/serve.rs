@@ -11,8 +11,9 @@ use shared::metrics::{EvaluatingReport, EvaluationReport};
 use shared::snapshot::PolicySnapshot;
 use shared::wire::{Episode, LinkSender, Visitor, WireError};
 
-use super::{FromEvaluator, Record, Source, ToEvaluator};
-use crate::run::Run;
+use super::{FILMED, FromEvaluator, Record, Source, ToEvaluator};
+use crate::media::{Kind, Media};
+use crate::run::{Run, Shown};
 
 /// How often the state of the run is looked at.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -218,9 +219,21 @@ fn keep(run: &Run, running: &Running, episodes: &[Episode], seconds: f64) {
     ] {
         run.record(name, value);
     }
+    if run.config.eval.video {
+        show(run, running.step);
+    }
     let (count, mean, std) = (record.episodes, record.mean, record.std);
     tracing::info!("version {version} (update {update}): return {mean:.3} ± {std:.3} over {count} episodes");
     run.evaluations.end(running, record);
+}
+
+/// The film that the evaluation actor has kept, in TensorBoard too. There is none of a task that draws nothing.
+fn show(run: &Run, step: u64) {
+    match Media::of(&run.dir, run.config.log.media_keep).animation(Kind::Eval, FILMED, step) {
+        Ok(Some(picture)) => run.show(Shown { tag: format!("eval/film/{FILMED}"), step, picture }),
+        Ok(None) => {}
+        Err(error) => run.warn(format!("the film of an evaluation is not shown: {error}")),
+    }
 }
 
 #[cfg(test)]

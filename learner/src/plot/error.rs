@@ -47,6 +47,16 @@ pub enum PlotError {
         /// The name.
         metric: String,
     },
+    /// A task without scores to compare with.
+    #[error(
+        "no scores are known that were published for {task} with env.observe = {observe}: give your own with --mark X,Y,LABEL"
+    )]
+    Unpublished {
+        /// The task.
+        task: String,
+        /// What is observed of it.
+        observe: String,
+    },
     /// Labels that cannot be told which run they are for.
     #[error("{labels} labels for {runs} runs: give --label once for each run, in their order, or not at all")]
     Labels {

@@ -4,6 +4,7 @@ mod curves;
 mod data;
 mod error;
 mod picture;
+mod published;
 pub(crate) mod records;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub use curves::{Band, Curve, Point};
 pub use error::PlotError;
 pub use picture::Mark;
+pub use published::published;
 
 /// Longest window without `--window`, environment steps: that of the published curves.
 const WINDOW: f64 = 20_000.0;
