@@ -231,7 +231,11 @@ fn sixty_four_actors_are_readable_and_the_silent_one_stands_out() {
     page.wait("document.querySelector('#actors tr').textContent.startsWith('40not heard of for')");
     page.wait("document.getElementById('picture').textContent.includes('actor 40: not heard of for')");
     fits(&mut page, "64-actors");
-    page.click("#lagging", 1);
+    // The page moves while it is aimed at, so that a click may miss.
+    wait_for("the box to be ticked", || {
+        page.click("#lagging", 1);
+        page.value("document.getElementById('lagging').checked") == true
+    });
     page.wait("document.querySelectorAll('#actors tr').length < 64");
     assert!(page.text("#actors").contains("not heard of for"));
     kill(silent, Signal::CONT);

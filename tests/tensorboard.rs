@@ -152,7 +152,8 @@ fn a_report_is_a_file_in_media_and_the_same_picture_in_tensorboard() {
 fn the_film_of_an_evaluation_is_the_same_picture_in_tensorboard() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    let sets = ["--set", "eval.every=1000000", "--set", "eval.episodes=1", "--set", "agent.report=false"];
+    let sets = ["eval.every=1000000", "eval.episodes=1", "eval.video=true", "agent.report=false"];
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
     let mut run = Run::start(&folder, &[&["-c", "dummy"], &sets[..]].concat());
     wait_for("an evaluation", || {
         std::fs::read_to_string(folder.join("eval.jsonl")).is_ok_and(|text| text.ends_with('\n'))
