@@ -85,6 +85,8 @@ def watched(run, url, seconds):
         thread.start()
     time.sleep(seconds)
     stop.set()
+    for thread in threads:
+        thread.join(5.0)
     events.close()
     plain.close()
 
