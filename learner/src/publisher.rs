@@ -64,7 +64,10 @@ pub fn publish_all(run: &Run, queue: &Receiver<Copied>) -> Result<(), RunError> 
         let _span = span("publish");
         let snapshot = Arc::new(copied.share()?);
         run.totals.lock().counters.version = snapshot.version;
-        run.alive.lock().push(Arc::downgrade(&snapshot));
+        let mut alive = run.alive.lock();
+        alive.retain(|earlier| earlier.strong_count() > 0);
+        alive.push(Arc::downgrade(&snapshot));
+        drop(alive);
         run.snapshots.swap(snapshot.clone());
         run.links.offer(&snapshot);
         run.record("snapshot/version", snapshot.version as f64);

@@ -203,9 +203,8 @@ impl<'a> Reporter<'a> {
     fn record_snapshots(&self) {
         let held: BTreeSet<u64> = self.run.links.all().iter().map(|link| link.held().version).collect();
         self.run.record("snapshot/held", held.into_iter().filter(|version| *version > 0).count() as f64);
-        let mut alive = self.run.alive.lock();
-        alive.retain(|snapshot| snapshot.strong_count() > 0);
-        self.run.record("snapshot/alive", alive.len() as f64);
+        let alive = self.run.alive.lock().iter().filter(|snapshot| snapshot.strong_count() > 0).count();
+        self.run.record("snapshot/alive", alive as f64);
     }
 
     /// One record of the window that ends now.

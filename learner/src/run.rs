@@ -51,7 +51,7 @@ pub struct Run {
     pub links: Links,
     /// The newest published policy.
     pub snapshots: Store<PolicySnapshot>,
-    /// Every published policy that was not gone when last looked at.
+    /// Every published policy that was not gone when the newest was published.
     pub alive: Mutex<Vec<Weak<PolicySnapshot>>>,
     /// What the evaluation actor does.
     pub evaluations: Evaluations,

@@ -85,6 +85,11 @@ impl Plot {
     pub fn read(request: &Request) -> Result<Self, PlotError> {
         let read = |(_, run): &(String, PathBuf)| records::read(run, &request.metric);
         let runs = request.runs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::of(request, &runs))
+    }
+
+    /// Of numbers that were read already, for each of the runs.
+    pub(crate) fn of(request: &Request, runs: &[Vec<records::Sample>]) -> Self {
         let longest = runs.iter().flatten().map(|sample| sample.step).fold(0.0, f64::max);
         let window = request.window.unwrap_or_else(|| WINDOW.min(round(SHARE * longest)));
         let curve = |(samples, (name, _)): (&Vec<_>, &(String, _))| Curve {
@@ -97,14 +102,14 @@ impl Plot {
         let [unit, meaning] = table(metric);
         let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
         let averaged = if window > 0.0 { format!(", mean of {averaged} steps") } else { String::new() };
-        Ok(Self {
+        Self {
             curves,
             bands,
             marks: request.marks.clone(),
             title: if meaning.is_empty() { metric } else { meaning }.to_string(),
             x_label: request.by.unit().into(),
             y_label: format!("{metric}{unit}{averaged}"),
-        })
+        }
     }
 
     /// The picture as SVG.

@@ -4,6 +4,7 @@ mod html;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,8 @@ use shared::config::{Config, TrainableBlocks};
 
 use crate::RunError;
 use crate::error::io;
-use crate::plot::{By, Plot, PlotError, Request, records};
+use crate::plot::records::{self, Sample};
+use crate::plot::{By, Plot, Request};
 use crate::report::text::{bytes, duration, grouped, number};
 use html::{escaped, table};
 
@@ -36,6 +38,10 @@ const CURVES: [&str; 15] = [
     "train/val",
     "replay/fill",
 ];
+/// What else is read over the whole run.
+const COUNTED: [&str; 2] = ["env/steps", "learner/skipped"];
+/// What the run has recorded under each of these names, oldest first.
+type Numbers<'a> = BTreeMap<&'a str, Vec<Sample>>;
 /// Largest picture that is taken in, bytes: pages go by mail.
 const LARGEST: u64 = 4 << 20;
 
@@ -44,8 +50,11 @@ pub fn page(run: &Path) -> Result<String, RunError> {
     let path = run.join("config.toml");
     let config = Config::load(&[path.to_string_lossy()], &[] as &[&str])?;
     let last = records::last(run)?.unwrap_or_default();
-    let mut body = facts(run, &config, &last)?;
-    body += &curves(run, &last)?;
+    let names: Vec<&str> = CURVES.into_iter().chain(COUNTED).collect();
+    let read = records::each(run, &names, &mut Default::default(), Err)?;
+    let numbers: Numbers = names.into_iter().zip(read).collect();
+    let mut body = facts(&config, &last, &numbers);
+    body += &curves(run, &last, &numbers)?;
     body += &evaluations(run)?;
     body += &pictures(run)?;
     let differences = config.differences()?;
@@ -59,7 +68,7 @@ pub fn page(run: &Path) -> Result<String, RunError> {
 }
 
 /// What ran and how far it came.
-fn facts(run: &Path, config: &Config, last: &Map<String, Value>) -> Result<String, RunError> {
+fn facts(config: &Config, last: &Map<String, Value>, numbers: &Numbers) -> String {
     let value = |name: &str| last.get(name).and_then(Value::as_f64);
     let count = |name: &str| value(name).map(|value| grouped(value as u64));
     let rounded = |name: &str| value(name).map(number);
@@ -68,8 +77,8 @@ fn facts(run: &Path, config: &Config, last: &Map<String, Value>) -> Result<Strin
         weights if config.vit.trainable_blocks == TrainableBlocks::Last(0) => format!("{weights}, frozen"),
         weights => format!("{weights}, its last blocks trained"),
     };
-    let times = records::each(run, &["env/steps"], &mut Default::default(), |_| Ok(()))?;
-    let minutes = times.iter().flatten().last().map(|sample| duration(60.0 * sample.minutes));
+    let newest = |name: &str| numbers.get(name).and_then(|samples| samples.last());
+    let skipped: f64 = numbers["learner/skipped"].iter().map(|sample| sample.value).sum();
     let rows = [
         ("task", Some(config.env.task.clone())),
         ("sees through", Some(eyes)),
@@ -77,34 +86,27 @@ fn facts(run: &Path, config: &Config, last: &Map<String, Value>) -> Result<Strin
         ("environment steps", count("env/steps")),
         ("updates", count("learner/updates")),
         ("episodes", count("episode/count")),
-        ("mean return of the last record with episodes", newest(run, "episode/return")?),
-        ("time from first to last record", minutes),
+        ("mean return of the last record with episodes", newest("episode/return").map(|sample| number(sample.value))),
+        ("time from first to last record", newest("env/steps").map(|sample| duration(60.0 * sample.minutes))),
         ("environment steps per second", rounded("env/steps_per_s")),
         ("updates per second", rounded("learner/updates_per_s")),
         ("replayed steps per environment step", rounded("replay/ratio")),
-        ("updates skipped because of numbers that were not finite", sum(run, "learner/skipped")?),
+        ("updates skipped because of numbers that were not finite", Some(grouped(skipped as u64))),
         ("processes started again", rounded("actor/restarts")),
         ("memory of the learner", value("memory/rss/learner").map(|size| bytes(size as u64))),
     ];
     let known = rows.into_iter().filter_map(|(name, value)| Some([escaped(name), escaped(&value?)]));
-    Ok(html::section("The run", &table(["", ""], known)))
-}
-
-fn newest(run: &Path, metric: &str) -> Result<Option<String>, RunError> {
-    let samples = records::each(run, &[metric], &mut Default::default(), |_| Ok(()))?;
-    Ok(samples.iter().flatten().last().map(|sample| number(sample.value)))
-}
-
-fn sum(run: &Path, metric: &str) -> Result<Option<String>, RunError> {
-    let samples = records::each(run, &[metric], &mut Default::default(), |_| Ok(()))?;
-    let values: Vec<f64> = samples.iter().flatten().map(|sample| sample.value).collect();
-    Ok(Some(grouped(values.iter().sum::<f64>() as u64)))
+    html::section("The run", &table(["", ""], known))
 }
 
 /// A picture for each metric that was recorded.
-fn curves(run: &Path, last: &Map<String, Value>) -> Result<String, RunError> {
+fn curves(run: &Path, last: &Map<String, Value>, numbers: &Numbers) -> Result<String, RunError> {
     let mut pictures = String::new();
     for metric in CURVES {
+        let samples = &numbers[metric];
+        if samples.is_empty() {
+            continue;
+        }
         let request = Request {
             runs: vec![(String::new(), run.to_path_buf())],
             metric: metric.into(),
@@ -113,11 +115,8 @@ fn curves(run: &Path, last: &Map<String, Value>) -> Result<String, RunError> {
             marks: vec![],
             each: true,
         };
-        match Plot::read(&request) {
-            Ok(plot) => pictures += &format!("<figure>{}</figure>", plot.svg()?),
-            Err(PlotError::Unknown { .. } | PlotError::NotYet { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let plot = Plot::of(&request, std::slice::from_ref(samples));
+        pictures += &format!("<figure>{}</figure>", plot.svg()?);
     }
     let rows = last.iter().filter_map(|(name, value)| Some([escaped(name), number(value.as_f64()?)]));
     let record = format!("<details><summary>the last record</summary>{}</details>", table(["metric", "value"], rows));
