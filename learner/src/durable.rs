@@ -45,7 +45,12 @@ impl FileError {
 }
 
 /// Write a file so that it is either whole or absent under its name. The folder is synced by [`sync_dir`], once for many files.
+///
+/// A pipe or device under that name (`--out /dev/null`) is written to: a rename would put a file in its place.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return fs::write(path, bytes).map_err(FileError::io("write", path));
+    }
     let aside = aside(path, "tmp");
     let mut file = File::create(&aside).map_err(FileError::io("create", &aside))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(FileError::io("write", &aside))?;
@@ -117,4 +122,27 @@ fn to_file(dtype: DType) -> Dtype {
 
 fn from_file(dtype: Dtype) -> Option<DType> {
     [DType::U8, DType::U16, DType::I32, DType::U64, DType::F16, DType::F32].into_iter().find(|d| to_file(*d) == dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileTypeExt;
+    use std::thread;
+
+    /// As root, a rename over `/dev/null` leaves every other program of the host with a plain file.
+    #[test]
+    fn a_pipe_is_written_to_and_stays_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let reader = thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write(&pipe, b"frames").unwrap();
+        assert_eq!(reader.join().unwrap(), b"frames");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
 }
