@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use shared::params::Params;
 use shared::snapshot::format::{HEADER, MAGIC, SnapshotView};
 
-use crate::support::{Run, checkpoint, flat, kill, lucid, small_vit, through};
+use crate::support::{Run, checkpoint, flat, kill, lucid, small_vit, through, wait_for};
 
 /// As in the file: `encoder.layer.1.mlp.fc2.bias`.
 const TENSOR: &str = "enc/vit/blocks/1/mlp/fc2/bias";
@@ -21,8 +21,11 @@ const STATISTIC: &str = "enc/features";
 
 /// A run that saves every second.
 fn start(folder: &Path, args: &[String]) -> Run {
-    let every = ["--set", "checkpoint.every=1"];
-    let args: Vec<&str> = args.iter().map(String::as_str).chain(every).collect();
+    start_saving_every(folder, args, "checkpoint.every=1")
+}
+
+fn start_saving_every(folder: &Path, args: &[String], every: &str) -> Run {
+    let args: Vec<&str> = args.iter().map(String::as_str).chain(["--set", every]).collect();
     Run::start(folder, &args)
 }
 
@@ -45,8 +48,8 @@ fn values(weights: &Path, name: &str) -> Vec<u8> {
     safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor(name).unwrap().data().to_vec()
 }
 
-fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
-    (0..bytes.len().saturating_sub(part.len() - 1)).step_by(4).find(|at| bytes[*at..].starts_with(part))
+fn positions<'a>(bytes: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    (0..bytes.len().saturating_sub(part.len() - 1)).step_by(4).filter(move |at| bytes[*at..].starts_with(part))
 }
 
 /// Change the lowest bit of the first number of `part` in the region of a learner's ViT, which all processes share.
@@ -61,7 +64,7 @@ fn alter_region(learner: u32, part: &[u8]) {
         file.read_exact_at(&mut bytes, 0).unwrap();
         // Version 0: a frozen encoder, and no policy.
         let is_encoder = bytes.len() > HEADER && bytes.starts_with(MAGIC) && bytes[24..32] == [0; 8];
-        if let Some(at) = is_encoder.then(|| position(&bytes, part)).flatten() {
+        if let Some(at) = is_encoder.then(|| positions(&bytes, part).next()).flatten() {
             file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
             altered += 1;
         }
@@ -69,7 +72,7 @@ fn alter_region(learner: u32, part: &[u8]) {
     assert!(altered > 0, "the learner has no region with these weights");
 }
 
-/// The same wherever it lies in the private memory of a process.
+/// The same wherever it lies in the private memory of a process, copies of it included: some are left over from checkpoints.
 fn alter_memory(process: u32, part: &[u8]) {
     let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{process}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
@@ -82,7 +85,7 @@ fn alter_memory(process: u32, part: &[u8]) {
         if memory.read_exact_at(&mut bytes, from).is_err() {
             continue;
         }
-        if let Some(at) = position(&bytes, part) {
+        for at in positions(&bytes, part) {
             memory.write_all_at(&[bytes[at] ^ 1], from + at as u64).unwrap();
             altered += 1;
         }
@@ -148,12 +151,21 @@ fn in_a_kernel_laid_out_for_products_it_is_named_by_verify_and_ends_the_run() {
 fn in_the_learners_memory_it_ends_the_run_at_the_next_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let weights = small_vit(dir.path());
-    let run = start(&dir.path().join("run"), &through(weights.to_str().unwrap()));
-    let saved = run.wait_for_checkpoint();
+    // Saved when asked, so that none is under way while memory is altered: what lies there for it has been checked already.
+    let every = "checkpoint.every=1000000";
+    let run = start_saving_every(&dir.path().join("run"), &through(weights.to_str().unwrap()), every);
+    let save = || lucid(&["checkpoint", run.dir.to_str().unwrap()]);
+    wait_for("a checkpoint with updates", || save().0 && checkpoint(&run.dir).counters.updates > 0);
+    let saved = checkpoint(&run.dir);
     let own = |key: &&String| key.starts_with(&format!("params/{STATISTIC}/"));
     // The longest, so that no other values are alike.
     let key = saved.agent.keys().filter(own).max_by_key(|key| saved.agent[*key].bytes.len()).unwrap();
-    alter_memory(run.learner().unwrap(), &saved.agent[key].bytes);
+    let learner = run.learner().unwrap();
+    // Held, so that nothing is copied from where it has not been altered yet.
+    kill(learner, Signal::STOP);
+    alter_memory(learner, &saved.agent[key].bytes);
+    kill(learner, Signal::CONT);
+    assert!(!save().0, "nothing is saved with it");
     ends_naming(run, key.strip_prefix("params/").unwrap(), &saved);
 }
 
@@ -230,7 +242,8 @@ fn inside_a_checkpoint_it_is_refused_and_named_even_if_checksums_are_made_to_fit
     let key = saved.agent.keys().filter(own).max_by_key(|key| saved.agent[*key].bytes.len()).unwrap();
     let file = newest.join("agent.safetensors");
     let mut bytes = fs::read(&file).unwrap();
-    let at = position(&bytes, &saved.agent[key].bytes).or_else(|| position(&bytes[2..], &saved.agent[key].bytes));
+    let find = |bytes: &[u8]| positions(bytes, &saved.agent[key].bytes).next();
+    let at = find(&bytes).or_else(|| find(&bytes[2..]));
     bytes[at.unwrap()] ^= 1;
     fs::write(&file, &bytes).unwrap();
     let verify = || lucid(&["params", "verify", folder.to_str().unwrap()]);
