@@ -1,9 +1,9 @@
 //! Multi-head self-attention of a Vision Transformer, forward only.
 
-use multiversion::multiversion;
+use multiversion::{multiversion, target::target_cfg_f};
 use rayon::prelude::*;
 
-use super::math::{LANES, exp, max, total};
+use super::math::{LANES, exp_with, max, total};
 use super::matmul::{Matrix, matmul};
 
 /// `out = softmax(q k' / sqrt(d)) v` for each frame and head.
@@ -34,7 +34,7 @@ fn attend(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, heads: usiz
 }
 
 /// Softmax of `scale` times each row's first `tokens` numbers, in place. Rows lie so far apart that they are whole vectors.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
 fn softmax(scores: &mut [f32], tokens: usize, scale: f32) {
     for row in scores.chunks_exact_mut(tokens.next_multiple_of(LANES)) {
         // So low that its exponential counts for nothing.
@@ -44,7 +44,7 @@ fn softmax(scores: &mut [f32], tokens: usize, scale: f32) {
         let mut sums = [0.0; LANES];
         for chunk in &mut *row {
             chunk.iter_mut().zip(&mut sums).for_each(|(x, sum)| {
-                *x = exp((*x - top) * scale);
+                *x = exp_with::<{ target_cfg_f!(target_feature = "fma") }>((*x - top) * scale);
                 *sum += *x;
             });
         }

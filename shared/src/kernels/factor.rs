@@ -133,6 +133,8 @@ pub(crate) fn laid_out_len([inputs, outputs]: [usize; 2], precision: Precision) 
 
 /// Most rows that one thread takes at a time.
 const ROWS: usize = 512;
+/// Rows of a band.
+pub(crate) const BAND: usize = bfloat16::TILE;
 /// Columns of results that are computed, used and forgotten before the next ones: of as many rows, they stay in the second cache.
 const COLUMNS: usize = 384;
 
@@ -192,6 +194,15 @@ impl RowsBlock<'_> {
             Self::Plain(plain) => plain.copy_from_slice(values),
             Self::Laid(left) => left.set_rows(values),
         }
+    }
+
+    /// Bands of a few rows of `width` columns: what is made of one, step by step, stays in the first cache.
+    pub fn bands(&mut self, width: usize) -> impl Iterator<Item = RowsBlock<'_>> {
+        let (plain, laid) = match self {
+            Self::Plain(plain) => (Some(plain.chunks_mut(BAND * width).map(RowsBlock::Plain)), None),
+            Self::Laid(left) => (None, Some(left.bands().map(RowsBlock::Laid))),
+        };
+        plain.into_iter().flatten().chain(laid.into_iter().flatten())
     }
 
     /// Take what `f` writes, row by row; `spare` is where it does if it cannot write into the rows themselves.
@@ -263,8 +274,11 @@ impl Linear<'_> {
                         cols,
                         Begin::Row(&self.bias[left..][..cols]),
                     );
-                    f(results);
-                    out.set_columns(left, Matrix::new(results, rows.count(), cols, cols));
+                    // In bands, which are still in the first cache when they are laid out.
+                    for (results, mut band) in results.chunks_mut(BAND * cols).zip(out.bands()) {
+                        f(results);
+                        band.set_columns(left, Matrix::new(results, band.count(), cols, cols));
+                    }
                 }
             }),
         };

@@ -2,20 +2,7 @@
 
 use multiversion::multiversion;
 
-const LANES: usize = 16;
-
-/// Sum of `f` over a row, in lanes, so that it vectorises without reordering a single long chain.
-#[inline(always)]
-fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    let mut lanes = [0.0f32; LANES];
-    for block in blocks {
-        for (lane, &x) in lanes.iter_mut().zip(block) {
-            *lane += f(x);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
-}
+use super::math::sum;
 
 /// `out = (x - mean) / sqrt(var + eps) * scale + bias` for each row of x; scale and bias [W], x and out [rows, W].
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]

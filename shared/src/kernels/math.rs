@@ -4,9 +4,21 @@ use multiversion::multiversion;
 
 use super::matmul::{self, Matrix};
 
+/// `a * b + c`, rounded once if `FUSED`: for code that runs only where the processor has an instruction for it, without which it is slow.
+#[inline(always)]
+pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
 /// e^x within 2 ulp on the float32 range, without branches so that loops over it vectorise.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
+    exp_with::<false>(x)
+}
+
+/// [`exp`] by [`mul_add`].
+#[inline(always)]
+pub(crate) fn exp_with<const FUSED: bool>(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -14,16 +26,16 @@ pub fn exp(x: f32) -> f32 {
     // since Rust's saturates.)
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let rounded = x * LOG2_E + ROUND;
+    let rounded = mul_add::<FUSED>(x, LOG2_E, ROUND);
     let n = rounded - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let r = mul_add::<FUSED>(-n, LN2_LOW, mul_add::<FUSED>(-n, LN2_HIGH, x));
     let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
+    let p = mul_add::<FUSED>(p, r, 1.398_199_9e-3);
+    let p = mul_add::<FUSED>(p, r, 8.333_452e-3);
+    let p = mul_add::<FUSED>(p, r, 4.166_579_6e-2);
+    let p = mul_add::<FUSED>(p, r, 1.666_666_5e-1);
+    let p = mul_add::<FUSED>(p, r, 0.5);
+    let p = mul_add::<FUSED>(p * r, r, r) + 1.0;
     p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
@@ -111,7 +123,9 @@ pub(crate) fn total(lanes: [f32; LANES]) -> f32 {
 
 /// One number of all lanes: the upper half of them joins the lower one, until there is one lane.
 #[inline(always)]
-fn halved(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+fn halved(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    // In memory once: else the compiler, seeing pairs at the end, takes the lanes in pairs throughout the loop before.
+    let mut lanes = std::hint::black_box(lanes);
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use multiversion::multiversion;
 use parking_lot::Mutex;
 
 use super::resample::resize;
 use super::spec::{Activation, Positions};
 use super::{PREFIX, PRODUCTS, Tree, VitError, VitSpec};
-use crate::kernels::factor::{Linear, Rows, each, laid_out, laid_out_len};
+use crate::kernels::factor::{BAND, Linear, Rows, each, laid_out, laid_out_len};
 use crate::kernels::{Precision, attention::attention, gelu, layer_norm::layer_norm, rotary};
 use crate::params::{Init, Mapped, ParamError, Scope, Source, Weight};
 
@@ -370,7 +371,10 @@ impl Block {
         let scales = self.scales.as_ref();
 
         let blocks = x.chunks(size).zip(mixed.chunks_mut(size)).zip(normed.blocks(threads)).collect();
-        each(blocks, threads, |((x, mixed), mut normed)| normed.fill(mixed, |out| self.norm1.layer_norm(x, eps, out)));
+        each(blocks, threads, |((x, mixed), mut normed)| {
+            let bands = x.chunks(BAND * w).zip(mixed.chunks_mut(BAND * w)).zip(normed.bands(w));
+            bands.for_each(|((x, mixed), mut normed)| normed.fill(mixed, |out| self.norm1.layer_norm(x, eps, out)));
+        });
         self.qkv.linear().apply(normed, qkv, threads);
         if matches!(spec.positions, Positions::Rotary { .. }) {
             rotary::rotate(qkv, places, tokens, w, heads);
@@ -379,9 +383,12 @@ impl Block {
         attended.set(mixed, threads);
         let targets = x.chunks_mut(size).zip(normed.blocks(threads));
         self.proj.linear().then(attended, targets, threads, |(x, mut normed), branch| {
-            add(x, branch, scales.map(|s| s.0.get()));
-            self.norm2.layer_norm(x, eps, branch);
-            normed.set(branch);
+            let bands = x.chunks_mut(BAND * w).zip(branch.chunks_mut(BAND * w)).zip(normed.bands(w));
+            bands.for_each(|((x, branch), mut normed)| {
+                add(x, branch, scales.map(|s| s.0.get()));
+                self.norm2.layer_norm(x, eps, branch);
+                normed.set(branch);
+            });
         });
 
         if spec.gated {
@@ -445,6 +452,7 @@ impl Work {
 }
 
 /// `x += scale * branch`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn add(x: &mut [f32], branch: &[f32], scale: Option<&[f32]>) {
     let Some(scale) = scale else {
         x.iter_mut().zip(branch).for_each(|(x, b)| *x += b);

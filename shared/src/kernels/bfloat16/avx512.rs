@@ -1,4 +1,4 @@
-//! The products with AVX-512 of AMD's processors.
+//! The products with AVX-512 of AMD's processors, and its rounding to bfloat16, which Intel's have too.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -20,6 +20,34 @@ pub fn available() -> bool {
         amd && processor::avx512() && is_x86_feature_detected!("avx512bf16")
     });
     *FAST
+}
+
+/// Whether [`round_rows`] can be used.
+pub fn rounds() -> bool {
+    static ROUNDS: LazyLock<bool> = LazyLock::new(|| processor::avx512() && is_x86_feature_detected!("avx512bf16"));
+    *ROUNDS
+}
+
+/// The first numbers of rows that lie `stride` apart, as pairs, rounded to the nearest, ties to even; numbers below the smallest normal
+/// one become zero. Panics unless the processor [`rounds`] and there are such rows.
+pub fn round_rows(values: &[f32], stride: usize, out: &mut [[Pair; LANES]]) {
+    assert!(rounds(), "rounding needs a processor that has instructions for it");
+    assert!(out.is_empty() || (out.len() - 1) * stride + 2 * LANES <= values.len(), "rows to round end too early");
+    // SAFETY: the processor has the instructions, and the rows exist.
+    unsafe { every_row(values.as_ptr(), stride, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn every_row(values: *const f32, stride: usize, out: &mut [[Pair; LANES]]) {
+    for (row, out) in out.iter_mut().enumerate() {
+        // SAFETY: of each row there are two vectors, by the caller's word, and its pairs are as many bits as 32 bfloat16.
+        unsafe {
+            let values = values.add(row * stride);
+            let (first, second) = (_mm512_loadu_ps(values), _mm512_loadu_ps(values.add(LANES)));
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), rounded);
+        }
+    }
 }
 
 /// The operands of a tile: `depth` pairs of the left operand from `a` on, rows of a panel from `b` on.

@@ -12,7 +12,7 @@ use super::matmul::Matrix;
 /// Lanes of the widest registers.
 const LANES: usize = 16;
 /// Pairs of a tile's row.
-const TILE: usize = 16;
+pub const TILE: usize = 16;
 /// Columns of a panel without tiles: with six rows, as many results as registers hold.
 const PANEL: usize = 4 * LANES;
 
@@ -347,6 +347,18 @@ pub struct LeftBlock<'a> {
 }
 
 impl LeftBlock<'_> {
+    /// Its rows in bands that a tile's rows fill, the last one of what is left.
+    pub fn bands(&mut self) -> impl Iterator<Item = LeftBlock<'_>> {
+        let (all, cols, depth) = (self.rows, self.cols, self.depth);
+        let band = move |(i, pairs)| LeftBlock { pairs, rows: TILE.min(all - i * TILE), cols, depth };
+        self.pairs.chunks_mut((TILE * depth).max(1)).enumerate().map(band)
+    }
+
+    /// How many rows.
+    pub fn count(&self) -> usize {
+        self.rows
+    }
+
     /// Take the values of `matrix`, which without tiles has rows that lie next to each other.
     pub fn set(&mut self, matrix: Matrix) {
         assert_eq!(matrix.shape(), (self.rows, self.cols), "rows of a left operand have other sizes");
@@ -386,9 +398,13 @@ impl LeftBlock<'_> {
                 for (j, out) in out.as_chunks_mut::<{ TILE * TILE }>().0.iter_mut().enumerate() {
                     let first = 2 * j * TILE;
                     let width = (2 * TILE).min(cols.saturating_sub(first));
-                    if col_stride == 1 {
+                    let at = |row: usize| (first_row + row) * row_stride + first;
+                    if col_stride == 1 && width == 2 * TILE && !low && rounds() {
+                        #[cfg(target_arch = "x86_64")]
+                        avx512::round_rows(&values[at(0)..], row_stride, &mut out.as_chunks_mut().0[..count]);
+                    } else if col_stride == 1 {
                         for (row, out) in out.as_chunks_mut::<TILE>().0.iter_mut().take(count).enumerate() {
-                            neighbours(&values[(first_row + row) * row_stride + first..][..width], out, low);
+                            neighbours(&values[at(row)..][..width], out, low);
                         }
                     } else {
                         turn(|c| &values[(first + c) * col_stride + first_row..][..count], width, out, low);
@@ -438,6 +454,14 @@ fn neighbours(values: &[f32], out: &mut [Pair], low: bool) {
     if let [last] = last {
         out[pairs.len()] = pair(if low { rest(*last) } else { *last }, 0.0);
     }
+}
+
+/// Whether the processor has instructions that round whole rows of a tile.
+fn rounds() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx512::rounds();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 #[cfg(test)]
