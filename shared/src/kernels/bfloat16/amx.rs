@@ -194,6 +194,14 @@ macro_rules! load {
     };
 }
 
+/// As `load`, of what is not used again before it has left the first cache.
+macro_rules! load_once {
+    ($tile:literal, $from:expr, $step:expr) => {
+        asm!(concat!("tileloaddt1 tmm", $tile, ", [{} + {}*1]"), in(reg) $from, in(reg) $step,
+             options(nostack, preserves_flags, readonly))
+    };
+}
+
 macro_rules! store {
     ($tile:literal, $to:expr, $step:expr) => {
         asm!(concat!("tilestored [{} + {}*1], tmm", $tile), in(reg) $to, in(reg) $step, options(nostack, preserves_flags))
@@ -306,9 +314,9 @@ unsafe fn run(block: Block) {
             for step in 0..depth / TILE {
                 let (a_step, b_step) = (a_turn + step * a_step, b_turn + step * TILE * b_row);
                 if two_rows && two_cols {
-                    load!(6, b.add(b_step), b_row);
+                    load_once!(6, b.add(b_step), b_row);
                     load!(4, a.add(a_step), a_row);
-                    load!(7, b.add(b_step + b_next), b_row);
+                    load_once!(7, b.add(b_step + b_next), b_row);
                     load!(5, a_below.add(a_step), a_row);
                     dot!(0, 4, 6);
                     dot!(1, 4, 7);
