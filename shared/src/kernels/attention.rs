@@ -3,7 +3,7 @@
 use multiversion::{multiversion, target::target_cfg_f};
 use rayon::prelude::*;
 
-use super::math::{LANES, exp_with, max, total};
+use super::math::{LANES, exp_with};
 use super::matmul::{Matrix, matmul};
 
 /// `out = softmax(q k' / sqrt(d)) v` for each frame and head.
@@ -24,34 +24,36 @@ fn attend(qkv: &[f32], out: &mut [f32], tokens: usize, width: usize, heads: usiz
     let d = width / heads;
     let scale = 1.0 / (d as f32).sqrt();
     let stride = tokens.next_multiple_of(LANES);
+    // Keys in rows and queries in columns: what is done with all keys of a query is done with as many queries as a vector holds.
     let mut scores = vec![0.0; tokens * stride];
     for h in 0..heads {
         let part = |i: usize| Matrix::new(&qkv[i * width + h * d..], tokens, d, 3 * width);
-        matmul(part(0), part(1).t(), &mut scores, stride, false, 1);
-        softmax(&mut scores, tokens, scale);
-        matmul(Matrix::new(&scores, tokens, tokens, stride), part(2), &mut out[h * d..], width, false, 1);
+        matmul(part(1), part(0).t(), &mut scores, stride, false, 1);
+        softmax(&mut scores, stride, scale);
+        matmul(Matrix::new(&scores, tokens, tokens, stride).t(), part(2), &mut out[h * d..], width, false, 1);
     }
 }
 
-/// Softmax of `scale` times each row's first `tokens` numbers, in place. Rows lie so far apart that they are whole vectors.
+/// Softmax of `scale` times each column, in place. Rows have `stride` columns, which are whole vectors.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
-fn softmax(scores: &mut [f32], tokens: usize, scale: f32) {
-    for row in scores.chunks_exact_mut(tokens.next_multiple_of(LANES)) {
-        // So low that its exponential counts for nothing.
-        row[tokens..].fill(f32::MIN);
-        let top = max(row);
-        let (row, _) = row.as_chunks_mut::<LANES>();
-        let mut sums = [0.0; LANES];
-        for chunk in &mut *row {
-            chunk.iter_mut().zip(&mut sums).for_each(|(x, sum)| {
-                *x = exp_with::<{ target_cfg_f!(target_feature = "fma") }>((*x - top) * scale);
-                *sum += *x;
-            });
+fn softmax(scores: &mut [f32], stride: usize, scale: f32) {
+    let (rows, _) = scores.as_chunks_mut::<LANES>();
+    let vectors = stride / LANES;
+    for column in 0..vectors {
+        let mut top = [f32::NEG_INFINITY; LANES];
+        for x in rows.iter().skip(column).step_by(vectors) {
+            top.iter_mut().zip(x).for_each(|(top, x)| *top = if *x > *top { *x } else { *top });
         }
-        let inverse = 1.0 / total(sums);
-        let row = row.as_flattened_mut();
-        // Products with numbers so small would be slow.
-        row[tokens..].fill(0.0);
-        row.iter_mut().for_each(|x| *x *= inverse);
+        let mut sums = [0.0; LANES];
+        for x in rows.iter_mut().skip(column).step_by(vectors) {
+            for i in 0..LANES {
+                x[i] = exp_with::<{ target_cfg_f!(target_feature = "fma") }>((x[i] - top[i]) * scale);
+                sums[i] += x[i];
+            }
+        }
+        let inverse = sums.map(|sum| 1.0 / sum);
+        for x in rows.iter_mut().skip(column).step_by(vectors) {
+            x.iter_mut().zip(inverse).for_each(|(x, inverse)| *x *= inverse);
+        }
     }
 }
