@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use learner::control::{Client, Word};
+use learner::evaluation::{FILE, Record};
 use learner::web::URL_FILE;
 use rustix::process::Signal;
 use shared::config::Config;
@@ -81,6 +82,12 @@ fn a_run_is_followed_and_steered_from_its_page() {
     let kept = Config::load(&[run.dir.join("config.toml").to_str().unwrap()], &[] as &[&str]).unwrap();
     assert_eq!(kept.actor.count, 3);
     page.wait("document.querySelectorAll('#actors tr').length === 3");
+    assert_eq!(
+        page.value("document.querySelector('#charts figure:nth-child(2)').hidden"),
+        true,
+        "it does not evaluate"
+    );
+    assert!(!page.text("#picture").contains("evaluation"));
     page.click("[data-ask=pause]", 1);
     page.wait("document.getElementById('phase').textContent === 'Paused'");
     assert_eq!(phase(&run), Phase::Paused);
@@ -119,7 +126,7 @@ fn charts_zoom_and_choose_their_scale() {
     let Some(mut page) = browser() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut run = watched(&mut page, &dir.path().join("zoomed"), &["--actors", "1"]);
-    let chart = "#charts figure:nth-child(2) canvas";
+    let chart = "#charts figure:nth-child(3) canvas";
     page.wait(&format!(
         "(([a, b]) => b - a > 1000)(document.querySelector({chart:?}).dataset.steps.split(' ').map(Number))"
     ));
@@ -155,21 +162,53 @@ fn charts_zoom_and_choose_their_scale() {
     // Free nats keep these two losses positive, whatever the others do.
     let scale = format!("document.querySelector({chart:?}).dataset.scale");
     let names = page.value(
-        "[...document.querySelectorAll('#charts figure:nth-child(2) figcaption button')].map((b) => b.dataset.name)",
+        "[...document.querySelectorAll('#charts figure:nth-child(3) figcaption button')].map((b) => b.dataset.name)",
     );
     let names: Vec<String> = serde_json::from_value(names).unwrap();
     assert!(names.iter().any(|name| name == "dyn") && names.len() > 5, "{names:?}");
     for name in names.iter().filter(|name| !["dyn", "rep"].contains(&name.as_str())) {
-        page.click(&format!("#charts figure:nth-child(2) [data-name='{name}']"), 1);
+        page.click(&format!("#charts figure:nth-child(3) [data-name='{name}']"), 1);
     }
     assert_eq!(page.value(&scale), "log");
     for expected in ["linear", "log"] {
-        page.click("#charts figure:nth-child(2) input", 1);
+        page.click("#charts figure:nth-child(3) input", 1);
         assert_eq!(page.value(&scale), expected);
     }
     assert_eq!(page.complaints(), [] as [String; 0]);
     run.signal(Signal::TERM);
     run.end_well();
+    page.close();
+}
+
+#[test]
+fn a_run_that_evaluates_shows_who_plays_and_what_came_of_it() {
+    let Some(mut page) = browser() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["eval.every=200", "eval.episodes=3", "eval.envs=2"].iter().flat_map(|set| ["--set", set]);
+    let options: Vec<&str> = ["--actors", "1"].into_iter().chain(sets).collect();
+    let mut run = watched(&mut page, &dir.path().join("evaluated"), &options);
+    page.wait(
+        "/evaluation: (\\d of 3 episodes|waits for the next)/.test(document.getElementById('picture').textContent)",
+    );
+    assert_eq!(page.value("document.querySelectorAll('#picture rect.apart').length"), 1);
+    page.wait("document.getElementById('phase').textContent === 'Training'");
+    assert_eq!(page.value("document.querySelectorAll('#actors tr').length"), 1, "it is none of the actors");
+    let chart = "#charts figure:nth-child(2)";
+    page.wait(&format!("document.querySelector('{chart} figcaption').textContent.startsWith('mean ')"));
+    // From the first of several evaluations to the last.
+    page.wait(&format!("(([a, b]) => b - a > 100)(document.querySelector('{chart} canvas').dataset.steps.split(' '))"));
+    assert_eq!(page.value(&format!("document.querySelector('{chart}').hidden")), false);
+    fits(&mut page, "evaluated");
+    let [first, last] = steps(&mut page, &format!("{chart} canvas"));
+    assert_eq!(page.complaints(), [] as [String; 0]);
+    run.signal(Signal::TERM);
+    run.end_well();
+    let text = fs::read_to_string(run.dir.join(FILE)).unwrap();
+    let began: Vec<f64> = text.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().step as f64).collect();
+    assert!(
+        began.first().is_some_and(|step| *step <= first && first < last) && began.last() >= Some(&last),
+        "{began:?}"
+    );
     page.close();
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use shared::trace::span;
 
 use super::{Answer, ControlError, Hub, LONGEST, Request, SOCKET, address};
 
@@ -98,7 +99,10 @@ fn serve(stream: UnixStream, hub: &Hub, answering: &AtomicUsize) -> std::io::Res
             Ok(Request::Watch) => return watch(&stream, hub),
             Ok(request) => {
                 answering.fetch_add(1, Ordering::AcqRel);
-                let said = say(&stream, &hub.ask(request));
+                let waiting = span("wait for an answer");
+                let answer = hub.ask(request);
+                drop(waiting);
+                let said = say(&stream, &answer);
                 answering.fetch_sub(1, Ordering::AcqRel);
                 said?;
             }

@@ -1,7 +1,10 @@
 //! What people ask of a run while it goes on, from the question to the answer: an answer is given when it is so.
 
+use std::time::Duration;
+
 use crossbeam::channel::Sender;
 use shared::config::Config;
+use shared::trace;
 
 use super::supervisor::Supervisor;
 use super::{Order, Resolved};
@@ -117,6 +120,13 @@ impl Supervisor<'_> {
         if !(seconds > 0.0 && seconds <= LONGEST_TRACE) {
             let why = format!("a trace of {seconds} s: more than 0 and at most {LONGEST_TRACE} are possible");
             return say(&answer, Answer::Refused(why));
+        }
+        if self.ready {
+            let (run, length) = (&self.requests.resolved.dir, Duration::from_secs_f64(seconds));
+            let told = |result: std::io::Result<()>| drop(result.inspect_err(|e| tracing::warn!("no trace: {e}")));
+            if let Err(error) = trace::record(run, "launcher", length, told) {
+                return say(&answer, Answer::Refused(error.to_string()));
+            }
         }
         self.ask_learner(Ask::Trace { seconds }, answer, None);
     }

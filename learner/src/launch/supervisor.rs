@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use shared::metrics::Report;
+use shared::trace::{self, span};
 use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -37,8 +38,21 @@ enum Event {
     Asked(Asked),
 }
 
+impl Event {
+    /// What is done about it, in a trace.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Came(_) => "greet the learner",
+            Self::Said(_) => "hear the learner",
+            Self::Signal => "stop",
+            Self::Asked(_) => "take a request",
+        }
+    }
+}
+
 /// Run until the end. `extra`: arguments that only the learner understands.
 pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> {
+    trace::name_thread("supervise");
     let (hub, asked) = Hub::new();
     // Some file systems have no sockets: the run goes on without.
     let socket = Socket::open(&resolved.dir, hub.clone());
@@ -137,7 +151,10 @@ pub(super) struct Supervisor<'a> {
 impl Supervisor<'_> {
     fn run(mut self, events: &Receiver<Event>, sender: &Sender<Event>) -> Result<(), RunError> {
         loop {
-            if let Ok(event) = events.recv_timeout(TICK) {
+            let waiting = span("wait for news");
+            let event = events.recv_timeout(TICK);
+            drop(waiting);
+            if let Ok(event) = event {
                 self.handle(event, sender)?;
             }
             if let Some(status) = self.learner.ended() {
@@ -153,6 +170,7 @@ impl Supervisor<'_> {
     }
 
     fn handle(&mut self, event: Event, sender: &Sender<Event>) -> Result<(), RunError> {
+        let _span = span(event.name());
         match event {
             Event::Came(Ok(visitor)) => self.greet(visitor, sender),
             Event::Came(Err(error)) => Err(wire("waiting for the learner to start")(error)),
@@ -217,7 +235,9 @@ impl Supervisor<'_> {
                     evaluation.restarts = self.evaluator.restarts();
                 }
                 self.actors.complete(&mut report.actors);
+                let drawing = span("draw");
                 self.screen.update(&report);
+                drop(drawing);
                 self.last = (*report).clone();
                 self.hub.tell(Word::Report(report));
             }
@@ -233,6 +253,7 @@ impl Supervisor<'_> {
     }
 
     fn look_after_actors(&mut self) -> Result<(), RunError> {
+        let _span = span("look after actors");
         if !self.ready || self.stopping || self.outcome.is_some() {
             return Ok(());
         }

@@ -111,7 +111,7 @@ impl Inner {
         }
     }
 
-    /// The answer, when it is written, names the processes that were asked.
+    /// The answer, when it is written, names the processes that record; the launcher has begun on its own.
     fn trace(&self, seconds: f64, reply: Reply) {
         let (run, links) = (&self.run, self.run.links.all());
         let names: Vec<String> = links.iter().map(|link| actor::name(link.actor)).collect();
@@ -122,7 +122,7 @@ impl Inner {
         }
         links.iter().for_each(|link| link.trace(&run.dir, seconds));
         thread::spawn(move || match result.recv() {
-            Ok(Ok(())) => reply.done(format!("learner {}", names.join(" "))),
+            Ok(Ok(())) => reply.done(format!("launcher learner {}", names.join(" "))),
             Ok(Err(error)) => reply.refused(format!("the learner's trace is not written: {error}")),
             Err(gone) => reply.refused(gone.to_string()),
         });

@@ -117,7 +117,7 @@ fn follow(
     requests: &Sender<Request>,
 ) -> Result<(), RunError> {
     loop {
-        let drawn = terminal.0.draw(|frame| screen::draw(frame, state, theme, Instant::now()));
+        let drawn = terminal.draw(|frame| screen::draw(frame, state, theme, Instant::now()));
         drawn.map_err(io("draw on", "the terminal".as_ref()))?;
         let first = match news.recv_timeout(TICK) {
             Ok(event) => Some(event),

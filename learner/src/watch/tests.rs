@@ -14,6 +14,11 @@ use shared::metrics::{ActorReport, Phase, ReplayReport, Report};
 use super::*;
 use crate::control::{Answer, Hub, Socket, Word};
 
+#[path = "../../../tests/pty.rs"]
+#[allow(dead_code)]
+mod pty;
+use pty::OnTerminal;
+
 const PLAIN: Theme = Theme { colours: false };
 
 fn actor(index: usize) -> ActorReport {
@@ -459,4 +464,40 @@ fn a_run_is_heard_and_asked_through_its_socket() {
     until(|state| state.notice.as_deref() == Some("refused: not now"));
     hub.tell(Word::End("enough".into()));
     until(|state| state.stage == Stage::Ended("enough".into()));
+}
+
+/// How the test below ends on the terminal on which it starts itself again.
+const ENDING: &str = "LUCID_TEST_ENDING";
+
+#[test]
+fn the_terminal_is_given_back_after_a_panic_and_after_an_error() {
+    if let Ok(how) = std::env::var(ENDING) {
+        return end_on_the_screen(&how);
+    }
+    let own = std::env::current_exe().unwrap();
+    let name = "watch::tests::the_terminal_is_given_back_after_a_panic_and_after_an_error";
+    for (how, message) in [
+        ("panic", "the thread that draws panics"),
+        ("panic elsewhere", "another thread panics"),
+        ("error", "keys have gone"),
+    ] {
+        let child = OnTerminal::start(own.to_str().unwrap(), &["--exact", name, "--nocapture"], &[(ENDING, how)]);
+        let end = child.end();
+        assert!(!end.status.success() && end.after.contains(message), "{how}: {}", end.after);
+    }
+}
+
+fn end_on_the_screen(how: &str) {
+    let dir = recorded();
+    let (events, news) = unbounded();
+    let mut state = open(dir.path(), &events).unwrap();
+    let mut terminal = Terminal::take().unwrap();
+    match how {
+        "error" => events.send(Event::Deaf(std::io::Error::other("keys have gone"))).unwrap(),
+        "panic elsewhere" => assert!(thread::spawn(|| panic!("another thread panics")).join().is_err()),
+        _ => terminal.draw(|_| panic!("the thread that draws panics")).unwrap(),
+    }
+    let result = follow(&mut terminal, &mut state, PLAIN, &news, &unbounded().0);
+    drop(terminal);
+    result.unwrap();
 }

@@ -7,6 +7,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use crossbeam::channel::Receiver;
 use futures_util::{StreamExt, stream};
+use shared::trace::span;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
@@ -28,6 +29,7 @@ pub fn channel() -> (broadcast::Sender<Text>, broadcast::WeakSender<Text>) {
 /// Pass on what the hub has told, until `quiet` closes; what it told before that is passed on still.
 pub fn bridge(told: &Receiver<Arc<Word>>, words: &broadcast::Sender<Text>, quiet: &Receiver<()>) {
     let pass = |word: Arc<Word>| {
+        let _span = span("tell the page");
         if let Some(text) = text(&word) {
             // Without visitors there is nobody to tell.
             let _ = words.send(text);

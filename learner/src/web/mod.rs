@@ -100,7 +100,12 @@ impl Server {
         let (guard, url) = (guard::Guard::new(config, &token, address.port()), token.url(address));
         let (told, (words, bridged)) = (hub.watch(), events::channel());
         let app = routes::App::new(hub, run_dir, bridged).map_err(WebError::Start)?;
-        let runtime = Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(BLOCKING).build();
+        let runtime = Builder::new_current_thread()
+            .thread_name("web answers")
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(BLOCKING)
+            .build();
         let (runtime, router) = (runtime.map_err(WebError::Start)?, routes::router(app, guard));
         let (stop, stopped) = watch::channel(());
         let (quiet, quieted) = crossbeam::channel::bounded(0);

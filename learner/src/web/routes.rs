@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use shared::config::{Config, Difference};
+use shared::trace::span;
 use tokio::sync::{Semaphore, broadcast};
 
 use super::events::{self, Text};
@@ -147,7 +148,8 @@ async fn other_records(
 
 /// Lines of records; the header `lucid-next` has the offset to ask for next.
 async fn lines(dir: PathBuf, since: u64) -> Reply {
-    let Piece { lines, next } = apart(move || records::piece(&dir, since)).await?.map_err(Refusal::here)?;
+    let Piece { lines, next } =
+        apart("read records", move || records::piece(&dir, since)).await?.map_err(Refusal::here)?;
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson".to_string()),
         (HeaderName::from_static("lucid-next"), next.to_string()),
@@ -165,7 +167,8 @@ struct Options {
 
 async fn config(State(app): State<Arc<App>>) -> Reply {
     let path = app.dir.join("config.toml").to_string_lossy().into_owned();
-    let loaded = apart(move || Config::load(&[path], &[] as &[&str])).await?.map_err(Refusal::here)?;
+    let loaded =
+        apart("read the config", move || Config::load(&[path], &[] as &[&str])).await?.map_err(Refusal::here)?;
     let (config, differences) = (loaded.to_toml(), loaded.differences());
     let run = app.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (config, differences) = (config.map_err(Refusal::here)?, differences.map_err(Refusal::here)?);
@@ -173,22 +176,22 @@ async fn config(State(app): State<Arc<App>>) -> Reply {
 }
 
 async fn runs(State(app): State<Arc<App>>) -> Reply {
-    json(&apart(move || records::runs(&app.dir)).await?)
+    json(&apart("look for runs", move || records::runs(&app.dir)).await?)
 }
 
 async fn pictures(State(app): State<Arc<App>>) -> Reply {
-    json(&apart(move || media::list(&app.dir)).await?)
+    json(&apart("look for pictures", move || media::list(&app.dir)).await?)
 }
 
 async fn picture(State(app): State<Arc<App>>, Path(file): Path<String>) -> Reply {
     let kind = Picture::content_type(&file);
-    let bytes = apart(move || media::read(&app.dir, &file)).await?.map_err(Refusal::here)?;
+    let bytes = apart("read a picture", move || media::read(&app.dir, &file)).await?.map_err(Refusal::here)?;
     let bytes = bytes.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "no such picture of this run".into()))?;
     Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Reply {
-    let text = apart(move || {
+    let text = apart("metrics", move || {
         let mut tail = app.tail.lock();
         tail.read(&app.dir).map_err(Refusal::here)?;
         prometheus::text(app.hub.last(), &tail).map_err(Refusal::here)
@@ -210,12 +213,16 @@ async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Re
     };
     let _place = app.asks.try_acquire().map_err(|_| Refusal::busy("too many requests wait for the run"))?;
     let hub = app.hub.clone();
-    json(&apart(move || hub.ask(request)).await?)
+    json(&apart("wait for an answer", move || hub.ask(request)).await?)
 }
 
-/// On a thread that may wait.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(Refusal::here)
+/// On a thread that may wait, as a span of this name.
+async fn apart<T: Send + 'static>(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let spanned = move || {
+        let _span = span(name);
+        work()
+    };
+    tokio::task::spawn_blocking(spanned).await.map_err(Refusal::here)
 }
 
 fn json(value: &impl Serialize) -> Reply {

@@ -11,8 +11,9 @@ const percent = (x) => `${Math.round(100 * x)}%`;
 const time = (s) => s < 60 ? `${Math.floor(s)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
 const MOST_RECORDS = 4000;
 
-// Records of metrics.jsonl, thinned out when there are too many to draw.
-const history = { next: 0, records: [], busy: false };
+// Records of metrics.jsonl, thinned out when there are too many to draw, and the returns of evaluations, which few records have.
+const history = { next: 0, records: [], evaluations: [], busy: false };
+const thinned = (list) => list.length > MOST_RECORDS ? list.filter((_, i) => i % 2) : list;
 const starting = (prefix) => () => {
   const names = new Set(history.records.flatMap((r) => Object.keys(r).filter((name) => name.startsWith(prefix))));
   return these([...names].sort().map((name) => [name, name.slice(prefix.length)]))();
@@ -21,10 +22,14 @@ const named = (name) => history.records.filter((r) => typeof r[name] === "number
 const these = (names) => () => new Map(names.map(([name, label]) => [label, named(name)]).filter(([, p]) => p.length));
 const charts = [
   ["Return of episodes", these([["episode/return", "mean"]])],
+  ["Return of evaluations", () => new Map(history.evaluations.length ? [["mean", history.evaluations]] : [])],
   ["Losses", starting("train/loss/"), true],
   ["Lag of actors, updates", these([["lag/updates/median", "median"], ["lag/updates/p95", "95%"], ["lag/updates/max", "largest"]])],
   ["Rates, each second", these([["env/steps_per_s", "steps"], ["learner/updates_per_s", "updates"]])],
 ].map(([title, pick, scaled]) => new Chart($("charts"), title, pick, scaled));
+// Not every run evaluates.
+const evaluations = charts[1].figure;
+evaluations.hidden = true;
 
 async function readOn() {
   if (history.busy) return;
@@ -35,10 +40,11 @@ async function readOn() {
       if (!answer.ok) break;
       const next = Number(answer.headers.get("lucid-next"));
       if (next === history.next) break;
-      if (next < history.next) history.records = [];
+      if (next < history.next) [history.records, history.evaluations] = [[], []];
       history.next = next;
       (await answer.text()).split("\n").filter(Boolean).forEach(take);
     }
+    evaluations.hidden &&= !history.evaluations.length;
     charts.forEach((chart) => chart.draw());
   } catch { /* The connection's state is shown; the next report tries again. */ } finally { history.busy = false; }
 }
@@ -47,9 +53,14 @@ async function readOn() {
 function take(line) {
   let record;
   try { record = JSON.parse(line); } catch { return; }
-  while (history.records.length && history.records.at(-1).step > record.step) history.records.pop();
+  while (history.records.at(-1)?.step > record.step) history.records.pop();
+  while (history.evaluations.at(-1)?.[0] > record.step) history.evaluations.pop();
   history.records.push(record);
-  if (history.records.length > MOST_RECORDS) history.records = history.records.filter((_, i) => i % 2);
+  history.records = thinned(history.records);
+  const { "eval/step": step, "eval/return": mean } = record;
+  if (typeof mean !== "number") return;
+  history.evaluations.push([step, mean]);
+  history.evaluations = thinned(history.evaluations);
 }
 
 function showReport(r) {
@@ -74,6 +85,7 @@ function showReport(r) {
     ...(r.evaluation && { Evaluation: evaluation(r.evaluation) }),
   });
   if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.length);
+  evaluations.hidden &&= !r.evaluation;
   showActors(r.actors);
   draw($("picture"), r);
   warn(r.warnings);

@@ -34,7 +34,7 @@ export class Chart {
   // taken unless someone chooses, where all values are positive.
   constructor(parent, title, pick, scaled = false) {
     Object.assign(this, { title, pick, scaled, chosen: null, view: null, drag: null, at: null, waiting: false, hidden: new Set() });
-    const figure = make("figure", parent), head = make("div", figure);
+    const figure = this.figure = make("figure", parent), head = make("div", figure);
     head.className = "charthead";
     make("h3", head, title);
     const label = make("label", head), box = make("input", label);

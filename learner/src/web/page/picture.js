@@ -34,9 +34,16 @@ function rows(actors) {
   return [...late.map(row), ...(rest.length ? [group("lag too", rest, true)] : []), ...calm];
 }
 
+// The evaluation actor, which counts among no others.
+const evaluation = ({ pid, running }) => ({
+  late: pid === 0, apart: true, lag: running ? `version ${running.version}` : "",
+  text: `evaluation: ${pid === 0 ? "not running" : running ? `${running.played} of ${running.episodes} episodes` : "waits for the next"}`,
+});
+
 // Launcher above the learner; actors beside it, their lag on the arrows where there is room.
 export function draw(parent, report) {
-  const all = rows(report.actors), height = Math.max(110, ROW * all.length + 12), middle = Math.max(76, height / 2);
+  const all = [...rows(report.actors), ...(report.evaluation ? [evaluation(report.evaluation)] : [])];
+  const height = Math.max(110, ROW * all.length + 12), middle = Math.max(76, height / 2);
   const width = Math.min(800, Math.max(340, parent.clientWidth)), wide = width >= 560;
   const [learner, actors] = wide ? [150, width * 0.6] : [112, 136];
   const svg = document.createElementNS(NS, "svg");
@@ -44,13 +51,13 @@ export function draw(parent, report) {
   svg.setAttribute("width", width);
   svg.setAttribute("role", "img");
   const lag = report.actors.length ? `largest lag ${worst(report.actors)} updates` : "no actors";
-  svg.setAttribute("aria-label", `Launcher, learner and ${report.actors.length} actors; ${lag}`);
+  svg.setAttribute("aria-label", `Launcher, learner${report.evaluation ? ", evaluation actor" : ""} and ${report.actors.length} actors; ${lag}`);
   box(svg, 2, 6, learner - 20, ["launcher"]);
   add(svg, "line", { x1: 60, y1: 30, x2: 60, y2: middle - 20, class: "flow" });
   box(svg, 2, middle - 20, learner, ["learner", `version ${report.version}`]);
   const top = (height - ROW * all.length) / 2;
-  all.forEach(({ late, lag, text }, i) => {
-    const y = top + ROW * i, mark = late ? "late" : "";
+  all.forEach(({ late, apart, lag, text }, i) => {
+    const y = top + ROW * i, mark = [late && "late", apart && "apart"].filter(Boolean).join(" ");
     add(svg, "line", { x1: learner + 2, y1: middle, x2: actors, y2: y + 11, class: `flow ${mark}` });
     if (wide) add(svg, "text", { x: actors - 6, y: y + 15, "text-anchor": "end", class: `lag ${mark}` }, lag);
     add(svg, "rect", { x: actors, y, width: width - actors - 4, height: 22, rx: 4, class: `process ${mark}` });
