@@ -8,6 +8,7 @@ use shared::experience::{Chunk, UPDATE};
 use shared::trace::span;
 
 use crate::links::Link;
+use crate::replay::LATENT_UPDATE;
 use crate::run::Run;
 
 /// How often a thread that holds credits back looks around.
@@ -18,7 +19,12 @@ pub type Arrival = (Arc<Link>, Chunk);
 
 /// The ingest thread: until no actor is left.
 pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
-    for (link, chunk) in arrivals {
+    for (link, mut chunk) in arrivals {
+        if run.replay.dates_latents()
+            && let Some(acted) = chunk.columns.get(UPDATE)
+        {
+            chunk.columns.insert(LATENT_UPDATE.into(), acted.clone());
+        }
         match insert(run, &chunk) {
             Ok(()) => {
                 if let Err(error) = run.replay.unload() {

@@ -16,7 +16,7 @@ use crate::desk::Task;
 use crate::error::io;
 use crate::predictions::Predictions;
 use crate::publisher::Publisher;
-use crate::replay::Sampled;
+use crate::replay::{CONSEC, LATENT_UPDATE, Sampled};
 use crate::run::Run;
 use crate::saver::Saver;
 
@@ -108,7 +108,8 @@ impl<'a> Trainer<'a> {
         match self.agent.train(&sampled.batch) {
             Ok(trained) => {
                 self.bad = 0;
-                self.run.replay.write_latents(&sampled.ids, &trained.deter, &classes_of(&trained.stoch))?;
+                let stoch = classes_of(&trained.stoch);
+                self.run.replay.write_latents(&sampled.ids, &trained.deter, &stoch, self.agent.updates())?;
                 self.run.updates.store(self.agent.updates(), Ordering::Release);
                 if self.run.config.sync.max_lag_updates > 0 {
                     // Actors hold themselves to the lag: they need to know of every update, not only of those published.
@@ -131,6 +132,8 @@ impl<'a> Trainer<'a> {
         let now = self.agent.updates();
         let acted = batch.get(UPDATE).map(|c| c.values::<u64>()).unwrap_or_default();
         self.run.record_all("staleness/updates", acted.into_iter().map(|acted| now.saturating_sub(acted) as f64));
+        let begun = latents_begun_with(batch, self.run.config.agent.replay_context);
+        self.run.record_all("staleness/latents", begun.into_iter().map(|at| now.saturating_sub(at) as f64));
     }
 
     /// Keep a batch whose update was not finite, for inspection; the parameters have not changed.
@@ -148,5 +151,31 @@ impl<'a> Trainer<'a> {
             true => Ok(()),
             false => Err(RunError::Diverged { count: self.bad, update, what, folder }),
         }
+    }
+}
+
+/// When the stored latents were computed that rows of a batch [B, C + T, …] begin with: those of the last step before the first
+/// trained one, in rows that do not go on from the piece before.
+fn latents_begun_with(batch: &Batch, context: usize) -> Vec<u64> {
+    let (Some(dates), Some(consec), true) = (batch.get(LATENT_UPDATE), batch.get(CONSEC), context > 0) else {
+        return vec![];
+    };
+    let (steps, dates) = (dates.shape[1], dates.values::<u64>());
+    let begins = consec.values::<i32>().into_iter().map(|piece| piece == 0);
+    dates.chunks_exact(steps).zip(begins).filter(|(_, begins)| *begins).map(|(row, _)| row[context - 1]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::array::Array;
+
+    use super::*;
+
+    #[test]
+    fn latents_that_are_begun_with_are_those_before_the_first_trained_step_of_a_sample() {
+        let dates = Array::u64(&[2, 4], &[10, 11, 12, 13, 20, 21, 22, 23]);
+        let batch = Batch::from([(LATENT_UPDATE.into(), dates), (CONSEC.into(), Array::i32(&[2], &[0, 1]))]);
+        assert_eq!(latents_begun_with(&batch, 2), [11], "the second row goes on from the piece before it");
+        assert!(latents_begun_with(&batch, 0).is_empty(), "nothing stored is used");
     }
 }

@@ -192,7 +192,7 @@ fn forecast(config: &Config, spaces: &RunSpaces) -> Forecast {
     let rssm = &config.agent.dynamics.rssm;
     let latents = rssm.deter * DType::F32.size() + rssm.stoch * DType::U16.size();
     let flags = 3 * DType::U8.size() + DType::F32.size();
-    let stamps = 2 * DType::U64.size();
+    let stamps = 3 * DType::U64.size();
     let step: usize =
         spaces.agent.values().chain(spaces.act.values()).map(bytes).sum::<usize>() + latents + flags + stamps;
     let streams = config.actor.count * config.actor.envs;

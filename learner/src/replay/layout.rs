@@ -24,6 +24,13 @@ impl Column {
     }
 }
 
+/// Column with the learner update that the stored latents were computed at (U64, [T]): of the snapshot that acted, then of the update
+/// that last overwrote them.
+pub const LATENT_UPDATE: &str = "lucid/latent_update";
+
+/// What training overwrites.
+const LATENTS: [&str; 3] = [DETER, STOCH, LATENT_UPDATE];
+
 /// Number of files a block is stored in: what never changes once recorded, and the latents, which training overwrites.
 pub(super) const PARTS: usize = 2;
 /// Names of the parts in file names.
@@ -41,7 +48,7 @@ impl Layout {
     pub fn new(columns: Vec<Column>) -> Self {
         let mut used = [0; PARTS];
         let place = |column: &Column| {
-            let part = usize::from(column.key == DETER || column.key == STOCH);
+            let part = usize::from(LATENTS.contains(&column.key.as_str()));
             used[part] += 1;
             (part, used[part] - 1)
         };

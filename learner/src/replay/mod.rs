@@ -28,7 +28,7 @@ use shared::config::ReplayConfig;
 use shared::experience::Chunk;
 
 pub use error::ReplayError;
-pub use layout::Column;
+pub use layout::{Column, LATENT_UPDATE};
 pub use load::Damaged;
 pub use manifest::{BlockRecord, Manifest, PartRecord, Run, StreamRecord};
 pub use memory::Forecast;
@@ -105,10 +105,15 @@ impl Replay {
         drawn.finish()
     }
 
-    /// Overwrite the latents of trained steps: `deter` [B, T, …] and `stoch` [B, T, …] from the steps in `ids` [B] on.
-    /// Steps that were evicted meanwhile are skipped.
-    pub fn write_latents(&self, ids: &[StepId], deter: &Array, stoch: &Array) -> Result<(), ReplayError> {
-        self.store.lock().write_latents(ids, deter, stoch)
+    /// Whether chunks are to have the column [`LATENT_UPDATE`]. Replay of older checkpoints has none.
+    pub fn dates_latents(&self) -> bool {
+        self.store.lock().dates_latents()
+    }
+
+    /// Overwrite the latents of trained steps: `deter` [B, T, …] and `stoch` [B, T, …] from the steps in `ids` [B] on, as they are
+    /// at this update. Steps that were evicted meanwhile are skipped.
+    pub fn write_latents(&self, ids: &[StepId], deter: &Array, stoch: &Array, update: u64) -> Result<(), ReplayError> {
+        self.store.lock().write_latents(ids, deter, stoch, update)
     }
 
     /// How full it is.

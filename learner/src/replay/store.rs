@@ -13,7 +13,7 @@ use shared::experience::{Chunk, DETER, STOCH, StreamId};
 
 use super::disk::{Files, Missing, OnDisk};
 use super::latents::{LatentFile, Slot};
-use super::layout::{Column, Layout};
+use super::layout::{Column, LATENT_UPDATE, Layout};
 use super::manifest::PartRecord;
 use super::priority::Priority;
 use super::sampled::{CONSEC, Sampled, StepId};
@@ -366,9 +366,23 @@ impl Store {
         Ok(Array { dtype: *dtype, shape, bytes })
     }
 
-    pub fn write_latents(&mut self, ids: &[StepId], deter: &Array, stoch: &Array) -> Result<(), ReplayError> {
-        let found = [self.latent(DETER, ids, deter)?, self.latent(STOCH, ids, stoch)?];
-        for ((place, width, steps), array) in found.into_iter().zip([deter, stoch]) {
+    pub fn dates_latents(&self) -> bool {
+        self.layout.as_ref().is_none_or(|layout| layout.find(LATENT_UPDATE).is_some())
+    }
+
+    pub fn write_latents(
+        &mut self,
+        ids: &[StepId],
+        deter: &Array,
+        stoch: &Array,
+        update: u64,
+    ) -> Result<(), ReplayError> {
+        let lead = &deter.shape[..deter.shape.len().min(2)];
+        let dates = Array::u64(lead, &vec![update; lead.iter().product()]);
+        let mut arrays = vec![(DETER, deter), (STOCH, stoch)];
+        arrays.extend(self.dates_latents().then_some((LATENT_UPDATE, &dates)));
+        let found = arrays.iter().map(|(key, array)| self.latent(key, ids, array)).collect::<Result<Vec<_>, _>>()?;
+        for ((place, width, steps), (_, array)) in found.into_iter().zip(arrays) {
             for (id, bytes) in ids.iter().zip(array.bytes.chunks_exact((steps * width).max(1))) {
                 if let Some(stream) = self.streams.get_mut(&id.stream) {
                     stream.overwrite(place, width, id.step..id.step + steps as u64, bytes)?;

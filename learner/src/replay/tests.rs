@@ -55,6 +55,7 @@ pub(crate) fn chunk(stream: StreamId, first: u64, len: usize) -> Chunk {
         (STOCH, Array::f32(&[len, 1, 2], &floats(100.0))),
         (VERSION, Array::u64(&[len], &steps)),
         (UPDATE, Array::u64(&[len], &steps)),
+        (LATENT_UPDATE, Array::u64(&[len], &steps)),
     ];
     Chunk { stream, first_step: first, columns: columns.map(|(k, a)| (k.to_string(), a)).into() }
 }
@@ -192,8 +193,29 @@ fn latents_that_do_not_fit_are_refused() {
     replay.insert(&chunk(stream(0), 0, 8)).unwrap();
     let ids = replay.sample(1).unwrap().ids;
     let (deter, stoch) = (Array::zeros(DType::F32, &[1, 4, 2]), Array::zeros(DType::F32, &[1, 4, 2, 2]));
-    let error = replay.write_latents(&ids, &deter, &stoch).unwrap_err().to_string();
+    let error = replay.write_latents(&ids, &deter, &stoch, 1).unwrap_err().to_string();
     assert!(error.contains("dyn/stoch") && error.contains("[1, 4, 2, 2]"), "{error}");
+}
+
+#[test]
+fn replay_of_a_run_whose_latents_had_no_dates_goes_on_without() {
+    let undated = |first| {
+        let mut chunk = chunk(stream(0), first, 8);
+        chunk.columns.remove(LATENT_UPDATE);
+        chunk
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let old = replay(&config(), dir.path());
+    assert!(old.dates_latents());
+    old.insert(&undated(0)).unwrap();
+    let manifest = old.save().unwrap();
+    let (restored, _) = load(dir.path(), &manifest, Damaged::Refuse).unwrap();
+    assert!(!restored.dates_latents());
+    restored.insert(&undated(8)).unwrap();
+    let ids = restored.sample(1).unwrap().ids;
+    let latents =
+        |width: &[usize]| Array::f32(&[&[1, 2], width].concat(), &[-1.0; 4][..2 * width.iter().product::<usize>()]);
+    restored.write_latents(&ids, &latents(&[2]), &latents(&[1, 2]), 1).unwrap();
 }
 
 #[test]
@@ -215,12 +237,12 @@ fn save_while_training(config: &ReplayConfig) {
     let pending = replay.cut();
     let sampled = replay.sample(3).unwrap();
     let latents = |width: &[usize]| Array::f32(&[&[3, 4], width].concat(), &[-1.0; 24]);
-    replay.write_latents(&sampled.ids, &latents(&[2]), &latents(&[1, 2])).unwrap();
+    replay.write_latents(&sampled.ids, &latents(&[2]), &latents(&[1, 2]), 1).unwrap();
     // Another cut before the first is written, and more training before either is.
     let after = replay.cut();
     let of_after = replay.sample(3).unwrap();
-    replay.write_latents(&of_after.ids, &latents(&[2]), &latents(&[1, 2])).unwrap();
-    replay.write_latents(&sampled.ids, &latents(&[2]), &latents(&[1, 2])).unwrap();
+    replay.write_latents(&of_after.ids, &latents(&[2]), &latents(&[1, 2]), 1).unwrap();
+    replay.write_latents(&sampled.ids, &latents(&[2]), &latents(&[1, 2]), 1).unwrap();
     replay.insert(&chunk(stream(0), 10, 5)).unwrap();
     replay.unload().unwrap();
     let second = pending.write().unwrap();
@@ -336,12 +358,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Every step ever inserted, with the latents last written to it.
-type Model = BTreeMap<(u32, u64), [f32; 2]>;
+/// Every step ever inserted, with the latents last written to it and when that was.
+type Model = BTreeMap<(u32, u64), ([f32; 2], u64)>;
 
 /// Every row is a contiguous run of one stream with the content of the model.
 fn check_sample(model: &Model, sampled: &Sampled) {
-    let steps = sampled.batch["lucid/version"].values::<u64>();
+    let [steps, dates] = ["lucid/version", LATENT_UPDATE].map(|key| sampled.batch[key].values::<u64>());
     let [vector, deter, stoch] = ["vector", DETER, STOCH].map(|key| sampled.batch[key].values::<f32>());
     for (row, id) in sampled.ids.iter().enumerate() {
         for t in 0..LENGTH {
@@ -349,19 +371,20 @@ fn check_sample(model: &Model, sampled: &Sampled) {
             assert_eq!(steps[i], step);
             assert_eq!(vector[2 * i..2 * i + 2], [id.stream.env as f32, step as f32]);
             let latent = model[&(id.stream.env, step)];
-            assert_eq!([deter[2 * i + 1], stoch[2 * i + 1]], latent, "latents of step {step}");
+            assert_eq!(([deter[2 * i + 1], stoch[2 * i + 1]], dates[i]), latent, "latents of step {step}");
         }
     }
 }
 
-fn write_back(model: &mut Model, replay: &Replay, ids: &[StepId], stamp: f32) {
+fn write_back(model: &mut Model, replay: &Replay, ids: &[StepId], update: u64) {
+    let stamp = -(update as f32);
     let trained = LENGTH - CONTEXT;
     let values = vec![stamp; ids.len() * trained * 2];
     let deter = Array::f32(&[ids.len(), trained, 2], &values);
     let stoch = Array::f32(&[ids.len(), trained, 1, 2], &values);
-    replay.write_latents(ids, &deter, &stoch).unwrap();
+    replay.write_latents(ids, &deter, &stoch, update).unwrap();
     for id in ids {
-        model.extend((0..trained as u64).map(|t| ((id.stream.env, id.step + t), [stamp; 2])));
+        model.extend((0..trained as u64).map(|t| ((id.stream.env, id.step + t), ([stamp; 2], update))));
     }
 }
 
@@ -434,7 +457,7 @@ proptest! {
                     replay.unload().unwrap();
                     next[env as usize] += len as u64;
                     for s in from..next[env as usize] {
-                        model.insert((env, s), [s as f32 * 10.0, s as f32 * 100.0]);
+                        model.insert((env, s), ([s as f32 * 10.0, s as f32 * 100.0], s));
                     }
                 }
                 Op::Resend { env } if next[env as usize] > 0 => {
@@ -445,7 +468,7 @@ proptest! {
                     Ok(sampled) => {
                         check_sample(&model, &sampled);
                         // The update before comes back one sample late, when some of its steps may be gone.
-                        write_back(&mut model, &replay, &std::mem::replace(&mut late, sampled.ids), -(at as f32));
+                        write_back(&mut model, &replay, &std::mem::replace(&mut late, sampled.ids), at as u64);
                     }
                     Err(error) => prop_assert!(replay.stats().items == 0, "{}", error),
                 },

@@ -224,6 +224,13 @@ pub const METRICS: &[Metric] = &[
         "update at training minus update that acted, per sampled step",
         "how far replay is off policy; grows with `replay/fill`, which is no fault; a smaller `replay.size` bounds it",
     ),
+    metric(
+        "staleness/latents",
+        "updates",
+        Average::Spread,
+        "update at training minus update that computed the stored latents a sampled row begins with",
+        "the age of replay's latents: training overwrites those it meets, so it stays below `staleness/updates`; none without `agent.replay_context`",
+    ),
     metric("snapshot/version", "versions", Average::Last, "newest published version", ""),
     metric(
         "snapshot/publish_ms",
