@@ -5,6 +5,7 @@
 mod browser;
 mod chromium;
 mod control;
+mod env_command;
 mod evaluation;
 mod failures;
 mod official;

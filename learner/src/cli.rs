@@ -3,6 +3,7 @@
 mod bench;
 mod child;
 mod control;
+mod env;
 mod eval;
 mod export;
 mod import;
@@ -46,6 +47,8 @@ enum Command {
     Watch(watch::Args),
     Trace(trace::Args),
     Eval(eval::Args),
+    #[command(subcommand)]
+    Env(env::Args),
     /// List a run's parameters, or verify the frozen ones.
     Params(params::Args),
     Import(import::Args),
@@ -82,6 +85,7 @@ pub fn main() -> Result<(), RunError> {
         Command::Set(args) => control::set(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Env(args) => env::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Params(args) => params::run(&args),
         Command::Import(args) => import::run(args),

@@ -69,6 +69,18 @@ pub enum RunError {
         /// The task.
         task: String,
     },
+    /// A film of it.
+    #[error(transparent)]
+    FilmFile(#[from] crate::film_file::FilmError),
+    /// An environment that cannot be trained in as it is.
+    #[error("{count} {} of task `{task}` would make training impossible or wrong", if *count == 1 { "fault" } else { "faults" })]
+    #[diagnostic(help("what to do about each stands above"))]
+    EnvFaults {
+        /// The task.
+        task: String,
+        /// How many.
+        count: usize,
+    },
     /// A picture.
     #[error("cannot {doing} the picture {}", path.display())]
     #[diagnostic(help("PNG and JPEG files are read, PNG files written"))]

@@ -111,7 +111,7 @@ impl Picture {
 }
 
 /// Sizes of frames that are bytes, with nothing empty about them.
-fn sizes<const N: usize>(frames: &Array, expected: &'static str) -> Result<[usize; N], MediaError> {
+pub(crate) fn sizes<const N: usize>(frames: &Array, expected: &'static str) -> Result<[usize; N], MediaError> {
     let found = frames.shape.as_slice().try_into().ok().filter(|shape: &[usize; N]| !shape.contains(&0));
     let whole = frames.dtype == DType::U8 && frames.bytes.len() == frames.elements();
     found.filter(|_| whole).ok_or_else(|| MediaError::Frames {

@@ -45,7 +45,8 @@ fn chunk(config: &Config, steps: usize) -> Chunk {
 fn update(agent: &mut Agent, replay: &Replay, rows: usize) -> Trained {
     let sampled = replay.sample(rows).unwrap();
     let trained = agent.train(&sampled.batch).unwrap();
-    replay.write_latents(&sampled.ids, &trained.deter, &classes_of(&trained.stoch)).unwrap();
+    let stoch = classes_of(&trained.stoch);
+    replay.write_latents(&sampled.ids, &trained.deter, &stoch, agent.updates()).unwrap();
     trained
 }
 

@@ -14,10 +14,9 @@ use shared::wire::Bulk;
 use crate::RunError;
 use crate::agent::Agent;
 use crate::checkpoint::{Checkpoints, Loaded};
-use crate::durable;
 use crate::evaluation::{Plan, Play, Record, Source, can_film};
+use crate::film_file;
 use crate::frozen::Trunk;
-use crate::media::Picture;
 use crate::process::{RunSpaces, origin};
 use crate::proof::check_frozen;
 
@@ -39,9 +38,9 @@ pub struct Args {
     /// likeliest class, the mean of continuous actions). The recurrent state is sampled either way.
     #[arg(long, value_name = "HOW", default_value = Choice::NAMES[0], value_parser = Choice::NAMES)]
     actions: String,
-    /// Keep the first episode (at most 1,000 frames) as an animated GIF. It shows the environment also where the agent observes a
-    /// vector only; tmaze draws no pictures.
-    #[arg(long, value_name = "FILE.gif")]
+    /// Keep the first episode (at most 1,000 frames) as an animated GIF, or as MP4 where ffmpeg is installed. It shows the environment
+    /// also where the agent observes a vector only; tmaze draws no pictures.
+    #[arg(long, value_name = "FILE.gif|FILE.mp4")]
     video: Option<PathBuf>,
     /// Print one JSON object, the line of eval.jsonl, instead of a sentence.
     #[arg(long)]
@@ -97,7 +96,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let record = record.of(counters.version, updates, steps);
     record.append(&args.run)?;
     if let Some((file, frames)) = args.video.as_ref().zip(play.film()) {
-        durable::write(file, &Picture::animation(&frames)?.bytes)?;
+        film_file::write(file, &frames)?;
     }
     let (episodes, mean, std) = (record.episodes, record.mean, record.std);
     match args.json {

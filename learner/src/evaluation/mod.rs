@@ -14,7 +14,7 @@ mod words;
 /// The environment whose first episode is filmed, as it is called among pictures.
 const FILMED: &str = "0";
 
-pub use film::can_film;
+pub use film::{Film, Filmed, can_film};
 pub use play::{Plan, Play};
 pub use process::{Args, run};
 pub use record::{FILE, Record, Source};
