@@ -3,8 +3,6 @@
 mod findings;
 mod trace;
 
-use std::time::Instant;
-
 use actor::env::{EnvError, make};
 use serde::Serialize;
 use shared::config::EnvConfig;
@@ -72,9 +70,7 @@ impl Report {
         let (spaces, actions) = (env.obs_space(), env.act_space());
         drop(env);
         let seeds = Seeds { env: seed, actions: seed };
-        let start = Instant::now();
         let trace = play(config, seeds, steps)?;
-        let seconds = start.elapsed().as_secs_f64();
         let compared = steps.min(COMPARED);
         let again = play(config, seeds, compared)?;
         let other_env = play(config, Seeds { env: seed.wrapping_add(1), ..seeds }, compared)?;
@@ -88,7 +84,7 @@ impl Report {
             actions: actions.iter().map(|both| entry(both, None)).collect(),
             steps: trace.outcomes.len(),
             seed,
-            steps_per_s: trace.outcomes.len() as f64 / seconds.max(1e-9),
+            steps_per_s: trace.outcomes.len() as f64 / trace.time.as_secs_f64().max(1e-9),
             episodes: trace.episodes(),
             reward: trace.range("reward"),
             rewarded: trace.rewarded(),

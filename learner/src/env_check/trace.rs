@@ -1,6 +1,7 @@
 //! What came of stepping an environment, without keeping all of it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use actor::env::{Action, EnvError, Outcome, Step, make, sample_action};
 use blake3::Hash;
@@ -24,6 +25,8 @@ pub struct Trace {
     /// Of each step, with its flags and reward.
     pub digests: Vec<Hash>,
     pub error: Option<EnvError>,
+    /// What the environment itself took.
+    pub time: Duration,
     ranges: BTreeMap<String, [f32; 2]>,
 }
 
@@ -34,7 +37,11 @@ pub fn play(config: &EnvConfig, seeds: Seeds, steps: usize) -> Result<Trace, Env
     let mut trace = Trace::default();
     let mut reset = true;
     for _ in 0..steps {
-        match env.step(&Action { reset, values: sample_action(&space, &mut draws) }) {
+        let action = Action { reset, values: sample_action(&space, &mut draws) };
+        let start = Instant::now();
+        let step = env.step(&action);
+        trace.time += start.elapsed();
+        match step {
             Ok(step) => reset = trace.add(&step),
             Err(error) => {
                 trace.error = Some(error);
