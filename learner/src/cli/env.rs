@@ -84,7 +84,7 @@ impl Task {
 }
 
 fn list() -> Result<(), RunError> {
-    println!("{} {} agents see", pad("task"), pad("actions"));
+    let mut rows = vec![["task", "actions", "agents see"].map(String::from)];
     for task in TASKS {
         let made = |observe: &'static str| {
             let task = Task { task: task.into(), set: vec![format!("env.observe={observe}")], seed: 0 };
@@ -93,7 +93,12 @@ fn list() -> Result<(), RunError> {
         let found: Vec<_> = OBSERVE.into_iter().filter_map(made).collect();
         let actions = found.first().map_or(String::new(), |(_, env)| in_words(&env.act_space()));
         let see = found.iter().map(|(observe, _)| *observe).collect::<Vec<_>>().join(", ");
-        println!("{} {} {see}", pad(task), pad(&actions));
+        rows.push([task.into(), actions, see]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1)];
+    for [task, actions, see] in &rows {
+        println!("{}  {}  {see}", pad(task, widths[0]), pad(actions, widths[1]));
     }
     Ok(())
 }
@@ -102,8 +107,8 @@ fn in_words(spaces: &Spaces) -> String {
     spaces.iter().map(|(key, space)| format!("{key}: {}", words(space))).collect::<Vec<_>>().join("; ")
 }
 
-fn pad(text: &str) -> String {
-    pad_str(text, if text.len() > 18 { 52 } else { 18 }, Alignment::Left, None).into_owned()
+fn pad(text: &str, width: usize) -> String {
+    pad_str(text, width, Alignment::Left, None).into_owned()
 }
 
 fn check(args: &CheckArgs) -> Result<(), RunError> {
@@ -125,11 +130,7 @@ fn show(report: &Report, observe: &str) {
         println!("{title}");
         for Entry { key, space, seen } in entries {
             let seen = seen.map_or(String::new(), |[low, high]| format!("seen: {low} to {high}"));
-            println!(
-                "  {} {} {seen}",
-                pad_str(key, 12, Alignment::Left, None),
-                pad_str(space, 36, Alignment::Left, None)
-            );
+            println!("  {} {} {seen}", pad(key, 12), pad(space, 36));
         }
     };
     entries("observations", &report.observations);
