@@ -63,6 +63,25 @@ impl Canvas {
         });
     }
 
+    /// A triangle, its corners clockwise as seen (y grows downwards).
+    pub fn triangle(&mut self, colour: Colour, corners: [[f32; 2]; 3]) {
+        let ends = |axis: usize| {
+            let values = corners.map(|corner| corner[axis]);
+            (values.into_iter().fold(f32::INFINITY, f32::min), values.into_iter().fold(f32::NEG_INFINITY, f32::max))
+        };
+        let ((left, right), (top, bottom)) = (ends(0), ends(1));
+        let edges = [0, 1, 2].map(|i| {
+            let (a, b) = (corners[i], corners[(i + 1) % 3]);
+            let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
+            let length = dx.hypot(dy).max(1e-6);
+            (a, [dy / length, -dx / length]) // a point of the edge, and the direction outwards
+        });
+        self.paint(colour, [left, top, right, bottom], |x, y| {
+            let beyond = edges.map(|(a, out)| (x - a[0]) * out[0] + (y - a[1]) * out[1]);
+            beyond.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        });
+    }
+
     /// The image, u8 [height, width, 3].
     pub fn finish(self) -> Array {
         Array::u8(&[self.height, self.width, 3], &self.pixels)
@@ -94,6 +113,7 @@ mod tests {
         near(area(|c| c.rectangle(WHITE, [3.0, 5.0, 17.0, 12.0])), 14.0 * 7.0);
         near(area(|c| c.rectangle(WHITE, [3.5, 5.25, 17.5, 12.25])), 14.0 * 7.0);
         near(area(|c| c.ellipse(WHITE, [10.0, 10.0, 38.0, 24.0])), std::f32::consts::PI * 14.0 * 7.0);
+        near(area(|c| c.triangle(WHITE, [[25.0, 5.0], [40.0, 30.0], [10.0, 30.0]])), 0.5 * 30.0 * 25.0);
         let capsule = 2.0 * 3.0 * 500f32.sqrt() + std::f32::consts::PI * 9.0;
         near(area(|c| c.capsule(WHITE, [10.0, 10.0], [30.0, 20.0], 3.0)), capsule);
     }
