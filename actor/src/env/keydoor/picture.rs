@@ -59,6 +59,12 @@ impl Sheet {
         [(cell[0] as f32 + x) * self.scale[0], (cell[1] as f32 + y) * self.scale[1]]
     }
 
+    /// The rectangle of a cell (column, row), its edges between pixels: cells side by side neither mix their colours nor
+    /// leave a seam.
+    fn whole(&self, cell: [usize; 2]) -> [f32; 4] {
+        self.inner(cell, 0.0).map(f32::round)
+    }
+
     /// A rectangle of a cell, from `inset` to 1 - `inset`.
     fn inner(&self, cell: [usize; 2], inset: f32) -> [f32; 4] {
         let ([left, top], [right, bottom]) = (self.point(cell, [inset; 2]), self.point(cell, [1.0 - inset; 2]));
@@ -68,15 +74,16 @@ impl Sheet {
     /// The cell of this index, what lies there on a floor of this colour.
     fn cell(&mut self, index: usize, floor: Colour, what: Cell) {
         let cell = [index % self.side, index / self.side];
-        let inner = |inset| self.inner(cell, inset);
-        let [whole, frame, hole] = [0.0, 0.18, 0.38].map(inner);
+        let [frame, hole] = [0.18, 0.38].map(|inset| self.inner(cell, inset));
         let ground = match what {
             Cell::Wall => WALL,
             Cell::Goal => GOAL,
             Cell::Locked | Cell::Closed | Cell::Open => GOLD,
             _ => floor,
         };
-        self.canvas.rectangle(ground, whole);
+        if ground != FLOOR {
+            self.canvas.rectangle(ground, self.whole(cell));
+        }
         match what {
             Cell::Key => self.key(cell),
             Cell::Locked => self.canvas.rectangle(HIDDEN, hole),
@@ -99,8 +106,7 @@ impl Sheet {
     /// A triangle that points where the player looks, smaller over the key that it carries.
     fn player(&mut self, cell: [usize; 2], direction: usize, carrying: bool) {
         if carrying {
-            let whole = self.inner(cell, 0.0);
-            self.canvas.rectangle(GOLD, whole);
+            self.canvas.rectangle(GOLD, self.whole(cell));
         }
         let reach = if carrying { 0.3 } else { 0.42 };
         let turned = |x: f32, y: f32| match direction {

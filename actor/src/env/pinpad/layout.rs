@@ -8,8 +8,8 @@ pub const ROOM: [usize; 2] = [16, 14];
 pub struct Layout {
     /// Name of the task.
     pub task: &'static str,
-    /// First and last column, first and last row.
-    pads: &'static [[usize; 4]],
+    /// Of each pad the first and last column, first and last row.
+    pub pads: &'static [[usize; 4]],
 }
 
 /// Three pads.

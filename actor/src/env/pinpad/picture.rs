@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use shared::array::Array;
 
-use super::layout::{Layout, ROOM, is_wall};
+use super::layout::{Layout, ROOM};
 use crate::env::draw::{Canvas, Colour};
 
 const FLOOR: Colour = [244, 244, 240];
@@ -23,20 +23,15 @@ const SHELF: usize = 2;
 pub fn draw(layout: &Layout, player: [usize; 2], visited: &VecDeque<usize>, pause: bool, size: [usize; 2]) -> Array {
     let [height, width] = size.map(|x| x as f32);
     let [w, h] = [width / ROOM[0] as f32, height / (ROOM[1] + SHELF) as f32];
-    let cell = |x: usize, y: usize| {
-        let [left, top] = [x as f32 * w, y as f32 * h];
-        [left, top, left + w, top + h]
+    let cells = |[left, right, top, bottom]: [usize; 4]| {
+        [left as f32 * w, top as f32 * h, (right + 1) as f32 * w, (bottom + 1) as f32 * h]
     };
+    let cell = |x: usize, y: usize| cells([x, x, y, y]);
     let mut canvas = Canvas::new(size[0], size[1], WALL);
+    canvas.rectangle(if pause { PAUSE } else { FLOOR }, cells([1, ROOM[0] - 2, 1, ROOM[1] - 2]));
     let current = layout.pad_at(player);
-    for at in (0..ROOM[1]).flat_map(|y| (0..ROOM[0]).map(move |x| [x, y])).filter(|at| !is_wall(*at)) {
-        let colour = match layout.pad_at(at) {
-            Some(pad) if current == Some(pad) => PADS[pad],
-            Some(pad) => pale(PADS[pad]),
-            None if pause => PAUSE,
-            None => FLOOR,
-        };
-        canvas.rectangle(colour, cell(at[0], at[1]));
+    for (i, place) in layout.pads.iter().enumerate() {
+        canvas.rectangle(if current == Some(i) { PADS[i] } else { pale(PADS[i]) }, cells(*place));
     }
     canvas.rectangle(PLAYER, cell(player[0], player[1]));
     for (i, pad) in visited.iter().enumerate() {
