@@ -1,19 +1,18 @@
 //! From a config to an environment with its wrappers.
 
 use shared::config::EnvConfig;
-use shared::env::{Space, Spaces};
+use shared::env::{Space, Spaces, TASKS};
 
-use super::cartpole::CartpoleSwingup;
+use super::cartpole::{self, Cartpole};
 use super::catch::Catch;
 use super::dummy::Dummy;
+use super::keydoor::{KeyDoor, View};
+use super::pendulum::{Model, Pendulum};
+use super::pinpad::{self, PinPad};
 use super::slow::{Slow, Slowed};
 use super::tmaze::TMaze;
 use super::wrappers::{ActionRepeat, Checked, ClipAction, NormalizeAction, Resize, TimeLimit};
 use super::{Env, EnvError, Observe};
-
-/// Names of the native tasks.
-pub const TASKS: [&str; 8] =
-    ["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed", "dummy_sleep", "dummy_compute"];
 
 /// Steps of a dummy episode.
 const DUMMY_LENGTH: usize = 100;
@@ -34,17 +33,38 @@ pub fn make(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
 }
 
 fn native(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
-    let observe = Observe::parse(&config.task, &config.observe)?;
+    let (observe, size) = (Observe::parse(&config.task, &config.observe)?, config.size);
     let dummy = |actions: &[(&str, Space)]| {
         let actions = actions.iter().map(|(key, space)| (key.to_string(), space.clone())).collect();
-        Dummy::new(&config.task, dummy_observations(observe, config.size), actions, DUMMY_LENGTH, seed)
+        Dummy::new(&config.task, dummy_observations(observe, size), actions, DUMMY_LENGTH, seed)
     };
     let discrete = [("action", Space::discrete(&[], 5))];
+    let cartpole = |variant| Box::new(Cartpole::new(variant, observe, size, seed));
+    let pendulum = |model| Box::new(Pendulum::new(model, observe, size, seed));
+    let pinpad = |layout| Box::new(PinPad::new(layout, observe, size, seed));
+    let keydoor = |side, view| Box::new(KeyDoor::new(&config.task, side, view, observe, size, seed));
     Ok(match config.task.as_str() {
-        "catch" => Box::new(Catch::new(observe, config.size, seed)),
-        "cartpole_swingup" => Box::new(CartpoleSwingup::new(observe, config.size, seed)),
+        "catch" => Box::new(Catch::new(observe, size, seed)),
         "tmaze" if config.observe != "vector" => return Err(vectors_only(config)),
         "tmaze" => Box::new(TMaze::new(seed)),
+        "cartpole_balance" => cartpole(cartpole::BALANCE),
+        "cartpole_balance_sparse" => cartpole(cartpole::BALANCE_SPARSE),
+        "cartpole_swingup" => cartpole(cartpole::SWINGUP),
+        "cartpole_swingup_sparse" => cartpole(cartpole::SWINGUP_SPARSE),
+        "pendulum" => pendulum(Model::Gymnasium),
+        "pendulum_swingup" => pendulum(Model::Suite),
+        "pinpad_three" => pinpad(&pinpad::THREE),
+        "pinpad_four" => pinpad(&pinpad::FOUR),
+        "pinpad_five" => pinpad(&pinpad::FIVE),
+        "pinpad_six" => pinpad(&pinpad::SIX),
+        "keydoor" => keydoor(8, View::Ahead),
+        "keydoor_5" => keydoor(5, View::Ahead),
+        "keydoor_6" => keydoor(6, View::Ahead),
+        "keydoor_16" => keydoor(16, View::Ahead),
+        "keydoor_full" => keydoor(8, View::Full),
+        "keydoor_full_5" => keydoor(5, View::Full),
+        "keydoor_full_6" => keydoor(6, View::Full),
+        "keydoor_full_16" => keydoor(16, View::Full),
         "dummy" => Box::new(dummy(&discrete)),
         "dummy_sleep" => Box::new(Slowed::new(Box::new(dummy(&discrete)), Slow::Sleep)),
         "dummy_compute" => Box::new(Slowed::new(Box::new(dummy(&discrete)), Slow::Compute)),

@@ -6,9 +6,12 @@ pub mod catch;
 mod draw;
 pub mod dummy;
 mod error;
+pub mod keydoor;
 mod make;
 mod observe;
 mod outcome;
+pub mod pendulum;
+pub mod pinpad;
 mod slow;
 pub mod tmaze;
 pub mod wrappers;
@@ -20,9 +23,10 @@ use shared::env::Spaces;
 
 pub use action::sample_action;
 pub use error::EnvError;
-pub use make::{TASKS, make};
+pub use make::make;
 pub use observe::Observe;
 pub use outcome::Outcome;
+pub use shared::env::TASKS;
 
 /// Observation by key, with `is_first`, `is_last`, `is_terminal` (u8 scalars) and `reward` (f32 scalar) among the keys;
 /// [`Outcome::of`] reads those four.

@@ -4,15 +4,13 @@ use regex::Regex;
 
 use crate::device;
 use crate::dreamer::Choice;
+use crate::env::TASKS;
 use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
 use super::{
     AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig, TrainableBlocks,
 };
-
-const TASKS: &[&str] =
-    &["catch", "cartpole_swingup", "tmaze", "dummy", "dummy_cont", "dummy_mixed", "dummy_sleep", "dummy_compute"];
 
 /// Problems found so far.
 #[derive(Default)]

@@ -136,8 +136,7 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvConfig {
-    /// `catch`, `cartpole_swingup`, `tmaze`, or random data: `dummy`, `dummy_cont`, `dummy_mixed`, `dummy_sleep`,
-    /// `dummy_compute`.
+    /// One of [`TASKS`](crate::env::TASKS); `docs/native_environments.md` describes them.
     pub task: String,
     /// What the agent observes: `pixels`, `vector` or `both`.
     pub observe: String,

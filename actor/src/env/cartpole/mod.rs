@@ -1,9 +1,9 @@
-//! Cart-pole swing-up: the task `cartpole`, `swingup` of dm_control's suite.
+//! Cart-pole: the tasks `balance`, `balance_sparse`, `swingup` and `swingup_sparse` of dm_control's `cartpole`.
 
 mod physics;
 mod picture;
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::array::Array;
@@ -13,16 +13,36 @@ pub use physics::State;
 
 use super::{Action, Env, EnvError, Observe, Outcome, Step, action};
 
-const TASK: &str = "cartpole_swingup";
+/// How an episode starts, and what is rewarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Name of the task.
+    pub task: &'static str,
+    /// The pole hangs at the start; else it stands, nearly.
+    swing_up: bool,
+    /// The reward is 1 in the goal and 0 elsewhere; else it grows towards the goal.
+    sparse: bool,
+}
+
+/// Keep a pole up.
+pub const BALANCE: Variant = Variant { task: "cartpole_balance", swing_up: false, sparse: false };
+/// Keep a pole up, rewarded near the goal only.
+pub const BALANCE_SPARSE: Variant = Variant { task: "cartpole_balance_sparse", swing_up: false, sparse: true };
+/// Swing a pole up and keep it there.
+pub const SWINGUP: Variant = Variant { task: "cartpole_swingup", swing_up: true, sparse: false };
+/// Swing a pole up and keep it there, rewarded near the goal only.
+pub const SWINGUP_SPARSE: Variant = Variant { task: "cartpole_swingup_sparse", swing_up: true, sparse: true };
+
 /// Steps of 0.01 s after which an episode is cut.
 const STEPS: usize = 1000;
 
-/// A pole hangs from a cart; pushing the cart (`action`: f32 [1] in [-1, 1]) must swing it up and keep it there.
-/// Episodes are cut after 1000 steps and never terminal; the reward lies in [0, 1].
+/// A pole hinges on a cart; pushing the cart (`action`: f32 [1] in [-1, 1]) must swing it up, where it hangs at the start,
+/// and keep it there. Episodes are cut after 1000 steps and never terminal; the reward lies in [0, 1].
 ///
 /// Observations: `image` (u8 [height, width, 3]), `position` (f32 [3]: cart in metres, cosine and sine of the pole's
 /// angle from upright) and `velocity` (f32 [2]: metres and radians a second).
-pub struct CartpoleSwingup {
+pub struct Cartpole {
+    variant: Variant,
     observe: Observe,
     size: [usize; 2],
     rng: Xoshiro256PlusPlus,
@@ -30,11 +50,11 @@ pub struct CartpoleSwingup {
     steps: usize,
 }
 
-impl CartpoleSwingup {
+impl Cartpole {
     /// A task drawn at `size` (height, width).
-    pub fn new(observe: Observe, size: [usize; 2], seed: u64) -> Self {
+    pub fn new(variant: Variant, observe: Observe, size: [usize; 2], seed: u64) -> Self {
         let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Self { observe, size, rng, state: State { position: [0.0; 2], velocity: [0.0; 2] }, steps: STEPS }
+        Self { variant, observe, size, rng, state: State { position: [0.0; 2], velocity: [0.0; 2] }, steps: STEPS }
     }
 
     /// Start an episode in a given state, to compare with another simulator.
@@ -44,9 +64,15 @@ impl CartpoleSwingup {
         self.observation(Outcome::first())
     }
 
-    fn hanging(&mut self) -> State {
-        let mut noise = || 0.01 * Distribution::<f64>::sample(&StandardNormal, &mut self.rng);
-        State { position: [noise(), std::f64::consts::PI + noise()], velocity: [noise(), noise()] }
+    /// Nearly at rest, the cart near the middle; metres, radians.
+    fn start(&mut self) -> State {
+        let rng = &mut self.rng;
+        let noise = |rng: &mut _| 0.01 * Distribution::<f64>::sample(&StandardNormal, rng);
+        let position = match self.variant.swing_up {
+            true => [noise(rng), std::f64::consts::PI + noise(rng)],
+            false => [rng.random_range(-0.1..0.1), rng.random_range(-0.034..0.034)],
+        };
+        State { position, velocity: [noise(rng), noise(rng)] }
     }
 
     fn observation(&self, outcome: Outcome) -> Step {
@@ -65,8 +91,14 @@ impl CartpoleSwingup {
     }
 }
 
+/// Reward of a state: 1 within 0.25 m of the middle and with a cosine of at least 0.995, else 0.
+fn sparse_reward(state: &State) -> f64 {
+    let goal = state.position[0].abs() <= 0.25 && state.position[1].cos() >= 0.995;
+    if goal { 1.0 } else { 0.0 }
+}
+
 /// Reward of a state and the control that led there: the product of upright, centred, gentle and slow.
-fn reward(state: &State, control: f64) -> f64 {
+fn smooth_reward(state: &State, control: f64) -> f64 {
     let upright = (state.position[1].cos() + 1.0) / 2.0;
     let centred = (1.0 + near_zero(state.position[0] / 2.0)) / 2.0;
     let gentle = (4.0 + (1.0 - control * control).max(0.0)) / 5.0;
@@ -79,7 +111,7 @@ fn near_zero(x: f64) -> f64 {
     0.1f64.powf(x * x)
 }
 
-impl Env for CartpoleSwingup {
+impl Env for Cartpole {
     fn obs_space(&self) -> Spaces {
         let mut spaces = Spaces::new();
         if self.observe.pixels() {
@@ -99,18 +131,22 @@ impl Env for CartpoleSwingup {
 
     fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
         if action.reset {
-            let state = self.hanging();
+            let state = self.start();
             return Ok(self.start_from(state));
         }
         if self.steps >= STEPS {
-            return Err(EnvError::ended(TASK));
+            return Err(EnvError::ended(self.variant.task));
         }
-        let control = action::numbers(TASK, "action", &Space::bounded(&[1], -1.0, 1.0), action)?[0];
+        let control = action::numbers(self.variant.task, "action", &Space::bounded(&[1], -1.0, 1.0), action)?[0];
         let control = f64::from(control.clamp(-1.0, 1.0));
         self.state = self.state.advance(control);
         self.steps += 1;
-        let reward = reward(&self.state, control) as f32;
-        Ok(self.observation(Outcome { is_last: self.steps == STEPS, reward, ..Outcome::default() }))
+        let reward = match self.variant.sparse {
+            true => sparse_reward(&self.state),
+            false => smooth_reward(&self.state, control),
+        };
+        let is_last = self.steps == STEPS;
+        Ok(self.observation(Outcome { is_last, reward: reward as f32, ..Outcome::default() }))
     }
 
     fn picture(&self) -> Option<Array> {

@@ -24,7 +24,7 @@ fn steps_and_rewards_are_those_of_dm_control() {
     let reach = episodes.iter().flat_map(|e| &e.steps).map(|s| s[1].abs()).fold(0.0, f32::max);
     assert!(reach > 1.9, "the recording should run into the ends of the rail, not {reach}");
     for episode in episodes {
-        let mut env = CartpoleSwingup::new(Observe::Vector, [64, 64], 0);
+        let mut env = Cartpole::new(SWINGUP, Observe::Vector, [64, 64], 0);
         env.start_from(State { position: episode.qpos, velocity: episode.qvel });
         for (t, row) in episode.steps.iter().enumerate() {
             let step = env.step(&push(row[0])).unwrap();
@@ -39,7 +39,7 @@ fn steps_and_rewards_are_those_of_dm_control() {
 
 #[test]
 fn episodes_start_hanging_and_are_cut_after_1000_steps() {
-    let mut env = CartpoleSwingup::new(Observe::Vector, [64, 64], 1);
+    let mut env = Cartpole::new(SWINGUP, Observe::Vector, [64, 64], 1);
     let mut starts = Vec::new();
     for _ in 0..2 {
         let first = env.step(&Action::reset()).unwrap();
@@ -51,15 +51,67 @@ fn episodes_start_hanging_and_are_cut_after_1000_steps() {
             let outcome = Outcome::of(&env.step(&push(0.0)).unwrap());
             assert_eq!((outcome.is_first, outcome.is_last, outcome.is_terminal), (false, t == 1000, false));
         }
-        assert_eq!(env.step(&push(0.0)).unwrap_err(), EnvError::ended(TASK));
+        assert_eq!(env.step(&push(0.0)).unwrap_err(), EnvError::ended("cartpole_swingup"));
     }
     assert_ne!(starts[0], starts[1]);
 }
 
 #[test]
+fn balance_starts_with_a_pole_that_stands_nearly() {
+    let mut env = Cartpole::new(BALANCE, Observe::Vector, [64, 64], 3);
+    let starts: Vec<_> = (0..500).map(|_| env.step(&Action::reset()).unwrap()["position"].to_f32()).collect();
+    let greatest = |i: usize| starts.iter().map(|start| start[i].abs()).fold(0.0, f32::max);
+    assert!((0.09..0.1).contains(&greatest(0)), "cart: {}", greatest(0));
+    assert!((0.032..0.034).contains(&greatest(2)), "sine of the pole's angle: {}", greatest(2));
+    assert!(starts.iter().all(|start| start[1] > 0.999));
+}
+
+/// A player that pushes the cart under the pole keeps it up for a whole episode. If nobody pushes it falls, and swings over and over.
+#[test]
+fn balance_is_kept_by_a_player_that_pushes_under_the_pole() {
+    for variant in [BALANCE, BALANCE_SPARSE] {
+        let mut env = Cartpole::new(variant, Observe::Vector, [64, 64], 4);
+        let mut play = |gains: [f64; 4]| {
+            env.step(&Action::reset()).unwrap();
+            let total = (0..STEPS).map(|_| {
+                let State { position: [cart, angle], velocity: [speed, turn] } = env.state;
+                let force: f64 = gains.iter().zip([cart, speed, angle, turn]).map(|(g, x)| g * x).sum();
+                Outcome::of(&env.step(&push(force as f32)).unwrap()).reward
+            });
+            total.sum::<f32>()
+        };
+        let kept = play([0.42, 0.57, 4.6, 1.2]);
+        assert!(kept > 950.0, "{}: {kept}", variant.task);
+        let fallen = play([0.0; 4]);
+        assert!(fallen < 800.0, "{}: {fallen}", variant.task);
+    }
+}
+
+#[test]
+fn sparse_rewards_are_paid_near_the_goal_only() {
+    for variant in [BALANCE_SPARSE, SWINGUP_SPARSE] {
+        // A cosine of 0.995 is an angle of 0.10004.
+        for (position, paid) in [
+            ([0.0, 0.0], 1.0),
+            ([0.24, 0.09], 1.0),
+            ([-0.24, -0.09], 1.0),
+            ([0.26, 0.0], 0.0),
+            ([-0.26, 0.0], 0.0),
+            ([0.0, 0.11], 0.0),
+            ([0.0, 3.1], 0.0),
+            ([0.0, 2.0 * std::f64::consts::PI], 1.0),
+        ] {
+            let mut env = Cartpole::new(variant, Observe::Vector, [64, 64], 0);
+            env.start_from(State { position, velocity: [0.0; 2] });
+            assert_eq!(Outcome::of(&env.step(&push(0.0)).unwrap()).reward, paid, "{} {position:?}", variant.task);
+        }
+    }
+}
+
+#[test]
 fn actions_beyond_the_bounds_act_as_the_bounds() {
     let run = |force| {
-        let mut env = CartpoleSwingup::new(Observe::Vector, [64, 64], 2);
+        let mut env = Cartpole::new(SWINGUP, Observe::Vector, [64, 64], 2);
         env.step(&Action::reset()).unwrap();
         env.step(&push(force)).unwrap()
     };

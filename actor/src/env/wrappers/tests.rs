@@ -245,7 +245,34 @@ fn halving_an_image_averages_and_equal_size_keeps_it() {
     assert_eq!(resized(image.clone(), [8, 8]), image);
 }
 
+/// A value of a space from any number: its class, or the number itself, however far outside the bounds.
+fn value(space: &Space, number: i32) -> Array {
+    match space.classes {
+        Some(classes) => Array::i32(&space.shape, &vec![number.rem_euclid(classes as i32); space.elements()]),
+        None => Array::f32(&space.shape, &vec![number as f32 / 1e6; space.elements()]),
+    }
+}
+
 proptest! {
+    /// `Checked` refuses whatever leaves the spaces. Actions are held for a while, so that they lead somewhere.
+    #[test]
+    fn any_actions_keep_every_task_within_its_spaces(
+        task in proptest::sample::select(TASKS.to_vec()),
+        seed: u64,
+        actions in proptest::collection::vec((any::<i32>(), 1usize..60, 0u8..20), 1..40),
+    ) {
+        let observe = if task == "tmaze" { "vector" } else { "both" };
+        let mut env = make(&EnvConfig { size: [9, 7], ..config(task, observe) }, seed).unwrap();
+        let spaces = env.act_space();
+        let mut reset = true;
+        let held = actions.iter().flat_map(|&(number, times, fate)| (0..times).map(move |t| (number, fate == 0 && t == 0)));
+        for (number, anew) in held.take(if task.starts_with("dummy_") { 20 } else { usize::MAX }) {
+            let values = spaces.iter().map(|(key, space)| (key.clone(), value(space, number))).collect();
+            reset = Outcome::of(&env.step(&Action { reset: reset || anew, values }).unwrap()).is_last;
+        }
+        prop_assert!(env.picture().is_none_or(|picture| picture.shape == [9, 7, 3]));
+    }
+
     #[test]
     fn resizing_keeps_flat_images_flat(h in 1usize..20, w in 1usize..20, to in (1usize..20, 1usize..20), value: u8) {
         let small = resized(Array::u8(&[h, w, 3], &vec![value; h * w * 3]), [to.0, to.1]);

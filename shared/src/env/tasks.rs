@@ -1,0 +1,30 @@
+//! Which tasks are built in.
+
+/// Names of the native tasks, as in `env.task`: what configs are checked against, and what the actor can make.
+pub const TASKS: [&str; 25] = [
+    "catch",
+    "tmaze",
+    "cartpole_balance",
+    "cartpole_balance_sparse",
+    "cartpole_swingup",
+    "cartpole_swingup_sparse",
+    "pendulum",
+    "pendulum_swingup",
+    "pinpad_three",
+    "pinpad_four",
+    "pinpad_five",
+    "pinpad_six",
+    "keydoor",
+    "keydoor_5",
+    "keydoor_6",
+    "keydoor_16",
+    "keydoor_full",
+    "keydoor_full_5",
+    "keydoor_full_6",
+    "keydoor_full_16",
+    "dummy",
+    "dummy_cont",
+    "dummy_mixed",
+    "dummy_sleep",
+    "dummy_compute",
+];
