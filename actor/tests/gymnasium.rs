@@ -189,7 +189,7 @@ fn environments_step_at_the_same_time() {
 
 fn faulty(phase: &str, fault: &str, folder: &Path, more: &[&str]) -> EnvConfig {
     let folder = format!("env.kwargs.folder={}", folder.display());
-    let sets = [&format!("env.kwargs.phase={phase}"), &format!("env.kwargs.fault={fault}"), folder.as_str()];
+    let sets = [&format!("env.kwargs.phase='{phase}'"), &format!("env.kwargs.fault='{fault}'"), folder.as_str()];
     config("lucid_test_envs:Faulty-v0", &[&sets[..], more].concat())
 }
 
@@ -289,7 +289,7 @@ fn a_fault_while_closing_holds_nobody_up() {
 #[test]
 fn one_that_fails_again_and_again_is_given_up_with_the_reason() {
     for (fault, said) in POISONS {
-        let sets = ["env.max_restarts=1", &format!("env.kwargs.fault={fault}"), "env.kwargs.phase=step"];
+        let sets = ["env.max_restarts=1", &format!("env.kwargs.fault='{fault}'"), "env.kwargs.phase=step"];
         let mut env = make(&config("lucid_test_envs:Faulty-v0", &sets), 0).unwrap();
         let mut reset = true;
         let error = loop {

@@ -1,6 +1,6 @@
 //! One Python process, and messages to and from it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -15,17 +15,20 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
-/// What runs in the child, by name of module, each after those that it needs.
-const SOURCES: [(&str, &str); 3] = [
-    ("channel", include_str!("../../../python/lucid_env/channel.py")),
-    ("spaces", include_str!("../../../python/lucid_env/spaces.py")),
-    ("host", include_str!("../../../python/lucid_env/host.py")),
+/// What runs in the child, by name of module.
+const SOURCES: [(&str, &str); 4] = [
+    ("lucid_env", ""),
+    ("lucid_env.channel", include_str!("../../../python/lucid_env/channel.py")),
+    ("lucid_env.spaces", include_str!("../../../python/lucid_env/spaces.py")),
+    ("lucid_env.host", include_str!("../../../python/lucid_env/host.py")),
 ];
 /// What reads them.
 const BOOT: &str = include_str!("../../../python/lucid_env/boot.py");
 
 /// How often it is seen whether a silent child lives: its own children may hold its pipe open.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a short step is waited for awake: falling asleep and waking up take longer than many an environment's step.
+const SPIN: Duration = Duration::from_micros(20);
 /// How long a child may take to close its environment.
 const CLOSING: Duration = Duration::from_secs(2);
 /// Lines of its standard error that errors show.
@@ -135,7 +138,7 @@ impl Child {
         // A child that ends before it has read this is noticed when its hello is awaited.
         let _ = child.send(
             &json!({
-                "sources": SOURCES,
+                "sources": BTreeMap::from(SOURCES),
                 "task": setup.id,
                 "kwargs": setup.kwargs,
                 // Some environments take 31 bits only.
@@ -196,6 +199,12 @@ impl Child {
     /// Wait for bytes or the end of the pipe.
     fn wait(&self, limit: Duration) -> bool {
         let mut pipe = [PollFd::from_borrowed_fd(self.replies.as_fd(), PollFlags::IN)];
+        let awake = Instant::now() + SPIN.min(limit);
+        while Instant::now() < awake {
+            if matches!(poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(ready) if ready > 0) {
+                return true;
+            }
+        }
         let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
         // Where waiting fails, reading tells why; an interrupted wait is one that was short.
         !matches!(poll(&mut pipe, Some(&limit)), Ok(0) | Err(rustix::io::Errno::INTR))

@@ -108,7 +108,8 @@ impl Host {
     /// The step that an action leads to. After a fault it is the last observation once more, as the end of an episode that was cut.
     pub fn step(&mut self, values: &BTreeMap<String, Array>) -> Result<Step, EnvError> {
         self.begin(Some(values));
-        let State::Up(child, _) = &mut self.state else { return Err(EnvError::ended(&self.task)) };
+        // It has failed before this step, in a picture.
+        let State::Up(child, _) = &mut self.state else { return Ok(self.cut()) };
         let reply = child.receive();
         match reply.and_then(|reply| self.observation(reply)) {
             Ok((mut step, outcome)) => {
@@ -118,11 +119,15 @@ impl Host {
             }
             Err(fault) => {
                 self.fail(fault, "its episode is cut")?;
-                let mut step = self.last.clone();
-                Outcome { is_last: true, ..Outcome::default() }.write(&mut step);
-                Ok(step)
+                Ok(self.cut())
             }
         }
+    }
+
+    fn cut(&self) -> Step {
+        let mut step = self.last.clone();
+        Outcome { is_last: true, ..Outcome::default() }.write(&mut step);
+        step
     }
 
     /// What the environment draws of itself.
