@@ -6,10 +6,10 @@ use std::sync::Arc;
 use shared::array::Array;
 use shared::dist::Seeded;
 use shared::dreamer::Acted;
-use shared::env::{FLAGS, Spaces};
+use shared::env::{FLAGS, Space, Spaces};
 use shared::experience::{DETER, STOCH, UPDATE, VERSION, classes_of};
 
-use crate::env::{Action, Env, Outcome, Step};
+use crate::env::{Action, Env, EnvError, Outcome, Step};
 use crate::meter::{Meter, Part};
 use crate::receiver::Policy;
 use crate::{ActorError, Features};
@@ -20,6 +20,7 @@ pub struct ActLoop {
     obs: Spaces,
     envs: Vec<Box<dyn Env>>,
     next: Vec<Action>,
+    present: Vec<bool>,
     acted: Option<Acted>,
     features: Arc<Features>,
     draws: Seeded,
@@ -36,14 +37,29 @@ impl ActLoop {
     ) -> Self {
         let features = features.into();
         let next = envs.iter().map(|_| Action::reset()).collect();
-        Self { task: task.into(), obs, envs, next, acted: None, features, draws: Seeded::new(seed) }
+        let (present, task) = (vec![true; envs.len()], task.into());
+        Self { task, obs, envs, next, present, acted: None, features, draws: Seeded::new(seed) }
     }
 
-    /// One step of all N environments: what is to be recorded, columns [N, …].
+    /// From now on no step waits for an environment that is being started again: [`ActLoop::present`] says which took part.
+    pub fn leave_behind(mut self) -> Self {
+        self.envs.iter_mut().for_each(|env| env.set_patient(false));
+        self
+    }
+
+    /// Which environments took part in the last step. Rows of the others hold nothing.
+    pub fn present(&self) -> &[bool] {
+        &self.present
+    }
+
+    /// One step of all N environments: what is to be recorded, columns [N, …]; without columns if none of them took part.
     pub fn step(&mut self, policy: &Policy, meter: &mut Meter) -> Result<BTreeMap<String, Array>, ActorError> {
         let steps = meter.time(Part::Env, || self.step_envs())?;
+        if !self.present.contains(&true) {
+            return Ok(BTreeMap::new());
+        }
         let outcomes: Vec<Outcome> = steps.iter().map(Outcome::of).collect();
-        for (env, o) in outcomes.iter().enumerate() {
+        for (env, o) in outcomes.iter().enumerate().filter(|(env, _)| self.present[*env]) {
             meter.step(env, o.reward, o.is_first, o.is_last);
         }
         let obs = self.stack(&steps)?;
@@ -53,7 +69,8 @@ impl ActLoop {
         meter.time(Part::Policy, || policy.acting.step(acted, &columns, &mut self.draws))?;
         let mut actions = acted.actions.clone();
         zero_at_the_end(&mut actions, &outcomes);
-        self.next = outcomes.iter().enumerate().map(|(row, o)| action(&actions, row, o.is_last)).collect();
+        let resets = |row: usize, o: &Outcome| o.is_last || !self.present[row];
+        self.next = outcomes.iter().enumerate().map(|(row, o)| action(&actions, row, resets(row, o))).collect();
         columns.extend(actions);
         columns.insert(DETER.into(), acted.deter.clone());
         columns.insert(STOCH.into(), classes_of(&acted.stoch));
@@ -63,7 +80,27 @@ impl ActLoop {
     }
 
     fn step_envs(&mut self) -> Result<Vec<Step>, ActorError> {
-        Ok(self.envs.iter_mut().zip(&self.next).map(|(env, action)| env.step(action)).collect::<Result<_, _>>()?)
+        for (env, action) in self.envs.iter_mut().zip(&self.next) {
+            env.begin(action);
+        }
+        let mut steps = Vec::with_capacity(self.envs.len());
+        for (row, (env, action)) in self.envs.iter_mut().zip(&self.next).enumerate() {
+            let step = match env.step(action) {
+                Err(EnvError::Restarting { .. }) => None,
+                step => Some(step?),
+            };
+            self.present[row] = step.is_some();
+            steps.push(step);
+        }
+        Ok(steps.into_iter().map(|step| step.unwrap_or_else(|| self.blank())).collect())
+    }
+
+    /// In place of an environment that does not take part: the beginning of an episode, so that nothing of its past has an effect.
+    fn blank(&self) -> Step {
+        let zeros = |(key, space): (&String, &Space)| (key.clone(), Array::zeros(space.dtype, &space.shape));
+        let mut step = self.obs.iter().map(zeros).collect();
+        Outcome::first().write(&mut step);
+        step
     }
 
     /// Entries of all environments by key, [N, …]; each must be there, in its space's type and shape.

@@ -8,12 +8,14 @@ mod meter;
 mod process;
 mod receiver;
 mod recorder;
+mod restart;
 
 pub use act_loop::ActLoop;
 pub use features::{Features, agent_spaces};
 pub use meter::Meter;
 pub use process::{Args, Kit, TOKEN_VAR, name, run, stream_seed};
 pub use receiver::{Blueprint, Policy};
+pub use restart::Restarts;
 
 use shared::wire::WireError;
 

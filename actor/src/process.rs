@@ -20,6 +20,8 @@ use crate::{ActorError, Features, env, wire};
 pub const TOKEN_VAR: &str = "LUCID_TOKEN";
 /// How long to wait for news from the learner before looking around again.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long to wait before looking again whether an environment has been started again.
+const RESTARTING: Duration = Duration::from_millis(5);
 
 /// What an actor process is started with.
 #[derive(Clone, Debug)]
@@ -135,15 +137,16 @@ impl Session {
         let id = |env: usize| StreamId { actor: args.actor, generation: args.generation, env: env as u32 };
         let streams: Vec<StreamId> = (0..config.actor.envs.max(1)).map(id).collect();
         let seed = |stream: &StreamId| stream_seed(config.run.seed, *stream);
-        let envs = streams.iter().map(|s| env::make(&config.env, seed(s))).collect::<Result<Vec<_>, _>>()?;
+        let envs = env::make_all(&config.env, &streams.iter().map(seed).collect::<Vec<_>>())?;
         let noise = stream_seed(config.run.seed, id(u32::MAX as usize));
-        let obs = welcome.env_obs.clone();
+        let acts = ActLoop::new(&config.env.task, welcome.env_obs.clone(), envs, features, noise);
         Ok(Self {
             max_lag: config.sync.max_lag_updates,
             waits: config.sync.max_lag_mode == "hard",
             inbox,
-            meter: Meter::new(envs.len()),
-            acts: ActLoop::new(&config.env.task, obs, envs, features, noise),
+            meter: Meter::new(streams.len()),
+            // In lockstep all streams are equally long.
+            acts: if config.lockstep() { acts } else { acts.leave_behind() },
             recorder: Recorder::new(streams, config.actor.chunk, config.lockstep(), sender),
         })
     }
@@ -169,7 +172,10 @@ impl Session {
                     self.meter.acts(&policy, lag, self.max_lag);
                     // A step holds one snapshot from its start to its end.
                     let step = self.acts.step(&policy, &mut self.meter)?;
-                    self.recorder.record(&step, &self.inbox, &mut self.meter)?;
+                    self.recorder.record(&step, self.acts.present(), &self.inbox, &mut self.meter)?;
+                    if step.is_empty() {
+                        self.meter.time(Part::Wait, || self.inbox.wait(RESTARTING));
+                    }
                     self.recorder.report(Waiting::Nothing, &mut self.meter)?;
                 }
                 None => {

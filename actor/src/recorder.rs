@@ -72,14 +72,16 @@ impl Recorder {
         Ok(())
     }
 
-    /// Record one step of all environments, columns [N, …], and send chunks that are full.
+    /// Record one step of the environments that are `present`, columns [N, …], and send chunks that are full.
     pub fn record(
         &mut self,
         step: &BTreeMap<String, Array>,
+        present: &[bool],
         inbox: &Inbox,
         meter: &mut Meter,
     ) -> Result<(), ActorError> {
-        self.streams.iter_mut().enumerate().for_each(|(row, stream)| stream.push(row, step));
+        let streams = self.streams.iter_mut().enumerate().zip(present);
+        streams.filter(|(_, present)| **present).for_each(|((row, stream), _)| stream.push(row, step));
         self.send(self.length, inbox, meter)
     }
 
@@ -156,7 +158,7 @@ mod tests {
         let (inbox, mut meter) = (Inbox::default(), Meter::new(2));
         inbox.credits.add(4);
         for i in 0..3 {
-            recorder.record(&step(i as f32), &inbox, &mut meter).unwrap();
+            recorder.record(&step(i as f32), &[true, true], &inbox, &mut meter).unwrap();
         }
         recorder.flush(&inbox, &mut meter).unwrap();
         let mut chunks = Vec::new();
@@ -177,6 +179,6 @@ mod tests {
         let inbox = Inbox::default();
         inbox.credits.close();
         let row = [("x".to_string(), Array::f32(&[1], &[0.0]))].into();
-        assert!(recorder.record(&row, &inbox, &mut Meter::new(1)).is_err());
+        assert!(recorder.record(&row, &[true], &inbox, &mut Meter::new(1)).is_err());
     }
 }

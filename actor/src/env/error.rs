@@ -50,6 +50,34 @@ pub enum EnvError {
         /// What the observation space promises.
         expected: String,
     },
+    /// A process with an environment that could not be started.
+    #[error("environment `{task}`: {what}\n{help}")]
+    Start {
+        /// Which task.
+        task: String,
+        /// What went wrong, with the process's last words.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+    /// Its process failed and is being started again: not a fault of who asks, but a matter of time.
+    #[error("environment `{task}` is being started again")]
+    Restarting {
+        /// Which task.
+        task: String,
+    },
+    /// Its process failed again and again.
+    #[error(
+        "environment `{task}` failed {failures} times within a minute (env.max_restarts allows one less), at last: {what}"
+    )]
+    GaveUp {
+        /// Which task.
+        task: String,
+        /// How often.
+        failures: usize,
+        /// Why the last time.
+        what: String,
+    },
     /// A step outside an episode.
     #[error("environment `{task}`: stepped {found}; expected an action with `reset` set")]
     NeedsReset {

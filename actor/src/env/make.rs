@@ -6,6 +6,7 @@ use shared::env::{Space, Spaces, TASKS};
 use super::cartpole::{self, Cartpole};
 use super::catch::Catch;
 use super::dummy::Dummy;
+use super::gymnasium::{self, Gymnasium, Starting};
 use super::keydoor::{KeyDoor, View};
 use super::pendulum::{Model, Pendulum};
 use super::pinpad::{self, PinPad};
@@ -21,7 +22,22 @@ const DUMMY_LENGTH: usize = 100;
 /// of a run. `config.time_limit` counts agent steps (after action repeat) and can only shorten a task's own limit.
 pub fn make(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
     validate(config)?;
-    let mut env = Box::new(ClipAction::new(NormalizeAction::new(native(config, seed)?))) as Box<dyn Env>;
+    finish(config, seed, gymnasium::start(config, seed)?)
+}
+
+/// [`make`] for each of the seeds. Environments that are processes of their own start at the same time.
+pub fn make_all(config: &EnvConfig, seeds: &[u64]) -> Result<Vec<Box<dyn Env>>, EnvError> {
+    validate(config)?;
+    let started = seeds.iter().map(|&seed| gymnasium::start(config, seed)).collect::<Result<Vec<_>, _>>()?;
+    seeds.iter().zip(started).map(|(&seed, started)| finish(config, seed, started)).collect()
+}
+
+fn finish(config: &EnvConfig, seed: u64, started: Option<Starting>) -> Result<Box<dyn Env>, EnvError> {
+    let bare = match started {
+        Some(starting) => Box::new(Gymnasium::new(&config.task, starting)?),
+        None => native(config, seed)?,
+    };
+    let mut env = Box::new(ClipAction::new(NormalizeAction::new(bare))) as Box<dyn Env>;
     if config.repeat > 1 {
         env = Box::new(ActionRepeat::new(env, config.repeat));
     }

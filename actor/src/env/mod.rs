@@ -6,6 +6,7 @@ pub mod catch;
 mod draw;
 pub mod dummy;
 mod error;
+mod gymnasium;
 pub mod keydoor;
 mod make;
 mod observe;
@@ -23,7 +24,7 @@ use shared::env::Spaces;
 
 pub use action::sample_action;
 pub use error::EnvError;
-pub use make::make;
+pub use make::{make, make_all};
 pub use observe::Observe;
 pub use outcome::Outcome;
 pub use shared::env::TASKS;
@@ -62,6 +63,12 @@ pub trait Env: Send {
     fn act_space(&self) -> Spaces;
     /// One step.
     fn step(&mut self, action: &Action) -> Result<Step, EnvError>;
+    /// Say that [`Env::step`] with this action comes next, so that an environment in another process begins with it while others
+    /// are asked.
+    fn begin(&mut self, _action: &Action) {}
+    /// Whether a reset waits for an environment that is being started again, which it does unless told otherwise; else it is
+    /// [`EnvError::Restarting`], and the same step is to be asked for later.
+    fn set_patient(&mut self, _patient: bool) {}
     /// The state as people can look at it, u8 [height, width, 3], also where observations have no image; none if it cannot be drawn.
     fn picture(&self) -> Option<Array> {
         None
@@ -79,6 +86,14 @@ impl Env for Box<dyn Env> {
 
     fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
         (**self).step(action)
+    }
+
+    fn begin(&mut self, action: &Action) {
+        (**self).begin(action)
+    }
+
+    fn set_patient(&mut self, patient: bool) {
+        (**self).set_patient(patient)
     }
 
     fn picture(&self) -> Option<Array> {

@@ -1,6 +1,7 @@
 //! `lucid bench`: how long the parts of Lucid take on this machine.
 
 mod act;
+mod env;
 mod losses;
 mod publish;
 mod scale;
@@ -33,6 +34,8 @@ pub enum Args {
     Train(train::Args),
     /// One step of acting: observations to actions, over the weights of a snapshot.
     Act(act::Args),
+    /// Steps of an environment: the task of `env.task`, with its process where it has one.
+    Env(env::Args),
     /// A snapshot of the policy: publishing it and taking it.
     Publish(publish::Args),
     /// Losses of training with other options, such as a precision, beside those without.
@@ -120,6 +123,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     match args {
         Args::Train(args) => train::run(args),
         Args::Act(args) => act::run(args),
+        Args::Env(args) => env::run(args),
         Args::Publish(args) => publish::run(args),
         Args::Losses(args) => losses::run(args),
         Args::Scale(args) => scale::run(args),

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actor::{TOKEN_VAR, guard};
+use actor::env::EnvError;
+use actor::{ActorError, TOKEN_VAR, guard};
 use rustix::process::Signal;
 
 use crate::RunError;
 use crate::error::io;
-use crate::launch::PARENT_VAR;
+use crate::launch::{HOPELESS, PARENT_VAR};
 use crate::replay::Damaged;
 use crate::{evaluation, process};
 
@@ -67,7 +68,13 @@ pub fn actor(args: ActorArgs) -> Result<(), RunError> {
     begin(format!("actor {}", args.index), Signal::KILL, || exit(1))?;
     let timeout = patience(args.timeout);
     let ActorArgs { join, index, generation, .. } = args;
-    Ok(actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout })?)
+    match actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout }) {
+        Err(ActorError::Env(error @ EnvError::GaveUp { .. })) => {
+            eprintln!("{error}");
+            exit(HOPELESS)
+        }
+        ended => Ok(ended?),
+    }
 }
 
 /// The evaluation actor's whole life. When the launcher has gone, it ends at once.

@@ -72,8 +72,7 @@ impl Snapshot {
             help: "wait for the first one (checkpoint.every), or let the run end in order".into(),
         };
         let mut loaded = Checkpoints::new(run, config.checkpoint.keep).latest()?.ok_or_else(none)?;
-        let trunk = Trunk::load(&config, run, loaded.cut.frozen.get(PREFIX))?;
-        let spaces = RunSpaces::of(&config, trunk.as_ref())?;
+        let (spaces, trunk) = RunSpaces::through(&config, run, loaded.cut.frozen.get(PREFIX))?;
         let state = std::mem::take(&mut loaded.cut.agent);
         let options = config.agent_through(trunk.as_ref().map(|trunk| &trunk.spec), &spaces.env)?;
         let agent = Agent::restore(&options, origin(&config, &spaces), state)?;

@@ -70,7 +70,7 @@ fn agent(config: &Config, values: &Tree) -> Result<Agent, RunError> {
         let (weights, remedy) = (config.vit.weights.clone(), "import with --set 'vit.weights=\"\"'");
         return Err(OfficialError::Vit { weights, remedy }.into());
     }
-    let spaces = RunSpaces::of(config, None)?;
+    let spaces = RunSpaces::of(config)?;
     let origin = || origin(config, &spaces);
     let options = config.agent();
     let fresh = Agent::new(&options, origin())?.save()?;

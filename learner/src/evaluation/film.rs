@@ -67,6 +67,14 @@ impl Env for Filmed {
         Ok(step)
     }
 
+    fn begin(&mut self, action: &Action) {
+        self.env.begin(action)
+    }
+
+    fn set_patient(&mut self, patient: bool) {
+        self.env.set_patient(patient)
+    }
+
     fn picture(&self) -> Option<Array> {
         self.env.picture()
     }

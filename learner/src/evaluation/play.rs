@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actor::env::{Env, make};
+use actor::env::{Env, make_all};
 use actor::{ActLoop, ActorError, Features, Meter, Policy, stream_seed};
 use shared::array::Array;
 use shared::config::Config;
@@ -42,7 +42,7 @@ impl Play {
         let episodes = plan.episodes.max(1);
         let n = plan.envs.clamp(1, episodes);
         let seed = |env: u32| stream_seed(plan.seed, StreamId { actor: EVALUATION, generation: 0, env });
-        let mut envs = (0..n).map(|env| make(&config.env, seed(env as u32))).collect::<Result<Vec<_>, _>>()?;
+        let mut envs = make_all(&config.env, &(0..n).map(|env| seed(env as u32)).collect::<Vec<_>>())?;
         let film = plan.film.then(Film::default);
         if let Some(film) = &film {
             let first = envs.remove(0);

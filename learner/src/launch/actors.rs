@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use actor::Restarts;
 use shared::config::Config;
 use shared::metrics::ActorReport;
 
+use super::HOPELESS;
 use super::child::Process;
-use super::restart::Restarts;
 use crate::RunError;
 
 /// Where an actor is.
@@ -180,6 +181,12 @@ impl Actors {
                 // The learner told it to stop, because the run ends (which is about to be told here too) or to be rid of it.
                 slot.state = State::Due(Instant::now() + Duration::from_millis(500));
                 continue;
+            }
+            if status.code() == Some(HOPELESS) {
+                return Err(RunError::Child {
+                    what: format!("actor {index} gave up; its last lines:{}", process.last_lines()),
+                    help: format!("its whole output is in {}", process.log().display()),
+                });
             }
             let (pid, log) = (process.pid(), process.log().display());
             let Some(delay) = slot.restarts.next(Instant::now(), process.age(), self.max_restarts) else {

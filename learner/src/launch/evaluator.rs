@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use actor::Restarts;
 use shared::config::Config;
 
 use super::child::Process;
-use super::restart::Restarts;
 use crate::RunError;
 
 /// Until it is invited again, after nobody came.

@@ -7,7 +7,6 @@ mod evaluator;
 mod lock;
 mod requests;
 mod resolve;
-mod restart;
 mod supervisor;
 
 pub use child::ENVIRONMENT;
@@ -18,3 +17,6 @@ pub use supervisor::supervise;
 
 /// Environment variable with the launcher's process id, by which a child knows whether it still has its parent.
 pub const PARENT_VAR: &str = "LUCID_PARENT";
+
+/// Exit code of an actor that is not to be started again: its environment failed too often.
+pub const HOPELESS: i32 = 3;

@@ -19,7 +19,7 @@ use super::Args;
 use crate::RunError;
 use crate::agent::{Agent, Origin};
 use crate::calibrate;
-use crate::checkpoint::{self, Checkpoints, Counters, Cut};
+use crate::checkpoint::{self, Checkpoints, Counters, Cut, Frozen};
 use crate::evaluation::can_film;
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterState, Limits};
@@ -50,11 +50,30 @@ pub struct RunSpaces {
 }
 
 impl RunSpaces {
-    /// As the config's environment has them.
-    pub fn of(config: &Config, trunk: Option<&Trunk>) -> Result<Self, RunError> {
+    /// As the config's environment has them, and the ViT through which the agent sees images, given what a checkpoint `recorded`
+    /// of it.
+    pub fn through(config: &Config, run: &Path, recorded: Option<&Frozen>) -> Result<(Self, Option<Trunk>), RunError> {
+        let (env, act) = Self::of_env(config)?;
+        // What one of Gymnasium's tasks shows is known only now.
+        let blind = config.env.is_gymnasium() && !env.values().any(Space::is_image);
+        let trunk = if blind { None } else { Trunk::load(config, run, recorded)? };
+        let agent = agent_spaces(&env, &config.vit, trunk.as_ref().map(|trunk| &trunk.spec))?;
+        Ok((Self { env, agent, act }, trunk))
+    }
+
+    /// As the config's environment has them, seen without a ViT.
+    pub fn of(config: &Config) -> Result<Self, RunError> {
+        let (env, act) = Self::of_env(config)?;
+        Ok(Self { agent: agent_spaces(&env, &config.vit, None)?, env, act })
+    }
+
+    fn of_env(config: &Config) -> Result<(Spaces, Spaces), RunError> {
         let env = make(&config.env, config.run.seed)?;
-        let (obs, act) = (env.obs_space(), env.act_space());
-        Ok(Self { agent: agent_spaces(&obs, &config.vit, trunk.map(|t| &t.spec))?, env: obs, act })
+        let obs = env.obs_space();
+        if obs.values().any(Space::is_image) {
+            config.check_images()?;
+        }
+        Ok((obs, env.act_space()))
     }
 }
 
@@ -71,11 +90,10 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     let checkpoints = Checkpoints::new(&args.run, config.checkpoint.keep);
     let resumed = checkpoints.latest()?;
     let recorded = resumed.as_ref().and_then(|loaded| loaded.cut.frozen.get(PREFIX));
-    let trunk = Trunk::load(&config, &args.run, recorded)?;
+    let (spaces, trunk) = RunSpaces::through(&config, &args.run, recorded)?;
     if let Some(trunk) = &trunk {
         trunk.remember(&args.run)?;
     }
-    let spaces = RunSpaces::of(&config, trunk.as_ref())?;
     let mut warnings = [config.agent.ignored(), config.replay.ignored(), config.without_units()].concat();
     if config.eval.every > 0 && config.eval.video && !can_film(&config.env)? {
         warnings.push(format!("eval.video has no effect: task `{}` draws no pictures", config.env.task));
@@ -314,7 +332,7 @@ mod tests {
     #[test]
     fn what_acting_reads_must_be_in_the_snapshot_before_actors_start() {
         let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
-        let spaces = RunSpaces::of(&config, None).unwrap();
+        let spaces = RunSpaces::of(&config).unwrap();
         let agent = Agent::new(&config.agent(), origin(&config, &spaces)).unwrap();
         check_acting(&config, &spaces, None, &agent.policy_params().unwrap()).unwrap();
         for lacking in POLICY {

@@ -112,9 +112,10 @@ impl Config {
 
     fn check_seeing(&self, p: &mut Problems) {
         let (env, vit) = (&self.env, &self.vit);
-        p.need(TASKS.contains(&env.task.as_str()), || {
+        p.need(TASKS.contains(&env.task.as_str()) || env.is_gymnasium(), || {
             format!(
-                "`env.task` is `{}`: the environment of this task is not built in; built in are: {}",
+                "`env.task` is `{}`: the environment of this task is not built in; built in are: {}; those of Gymnasium are \
+                 named gymnasium:ID",
                 env.task,
                 TASKS.join(", ")
             )
@@ -143,15 +144,25 @@ impl Config {
             "`run.freeze` has `enc/vit`, which is frozen without it: leave it out, with `vit.trainable_blocks` = 0"
                 .into()
         });
-        let convolved = env.observe != "vector" && (vit.weights.is_empty() || vit.decode != "features");
-        if convolved {
+        p.between("env.timeout", env.timeout, 0.001, 1e9);
+        if env.observe != "vector" && !env.is_gymnasium() {
             self.check_image(p);
         }
+    }
+
+    /// See that images can have the size that they shall have, where a task turns out to show some.
+    pub fn check_images(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        self.check_image(&mut problems);
+        if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { problems: problems.0 }) }
     }
 
     /// What is left after the convolutions' halvings must be whole, and from 3 to 16 pixels wide.
     fn check_image(&self, p: &mut Problems) {
         let (enc, dec) = (&self.agent.enc.simple, &self.agent.dec.simple);
+        if !self.vit.weights.is_empty() && self.vit.decode == "features" {
+            return; // The ViT resizes images itself, and nothing draws any.
+        }
         if enc.mults.is_empty() || dec.mults.is_empty() {
             return; // Named elsewhere.
         }

@@ -11,7 +11,7 @@ mod tree;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use toml::Value;
+use toml::{Table, Value};
 
 use crate::kernels::Precision;
 
@@ -136,7 +136,7 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvConfig {
-    /// One of [`TASKS`](crate::env::TASKS); `docs/native_environments.md` describes them.
+    /// One of [`TASKS`](crate::env::TASKS), which `docs/native_environments.md` describes, or `gymnasium:ID` (`docs/environments.md`).
     pub task: String,
     /// What the agent observes: `pixels`, `vector` or `both`.
     pub observe: String,
@@ -146,6 +146,24 @@ pub struct EnvConfig {
     pub repeat: usize,
     /// Longest episode, in agent steps (0: the task's own limit).
     pub time_limit: usize,
+    /// The Python of Gymnasium's tasks; empty: the one of the active virtual environment, else `python3`.
+    pub python: String,
+    /// Seconds that each answer of a Gymnasium task may take.
+    pub timeout: f64,
+    /// Restarts of one environment's process within a minute before its actor ends.
+    pub max_restarts: usize,
+    /// Keyword arguments for `gymnasium.make`.
+    pub kwargs: Table,
+}
+
+/// What the names of Gymnasium's tasks begin with.
+pub const GYMNASIUM: &str = "gymnasium:";
+
+impl EnvConfig {
+    /// Whether the task is one of Gymnasium's: what it shows is known only once it has been made.
+    pub fn is_gymnasium(&self) -> bool {
+        self.task.starts_with(GYMNASIUM)
+    }
 }
 
 /// The frozen Vision Transformer.

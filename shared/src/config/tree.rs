@@ -106,6 +106,9 @@ fn apply(tree: &mut Table, layer: Table, origin: &str) -> Result<(), ConfigError
     typed(tree, origin).map(|_| ())
 }
 
+/// Tables in which any keys may be.
+const FREE: [&str; 1] = ["env.kwargs"];
+
 /// Keys whose value is a whole number or the word `all`.
 const NUMBER_OR_ALL: [&str; 1] = ["vit.trainable_blocks"];
 
@@ -117,6 +120,10 @@ struct Context<'a> {
 fn merge(base: &mut Table, layer: Table, path: &str, context: &Context) -> Result<(), ConfigError> {
     for (name, value) in layer {
         let key = join(path, &name);
+        if FREE.contains(&path) && !base.contains_key(&name) {
+            base.insert(name, value);
+            continue;
+        }
         let Some(old) = base.get_mut(&name) else {
             return Err(unknown(&key, base, path, context));
         };
@@ -155,7 +162,7 @@ fn fit(old: &Value, new: Value, key: &str, origin: &str) -> Result<Value, Config
             new.into_iter().map(|item| fit(first, item, key, origin)).collect::<Result<_, _>>().map(Value::Array)
         }
         (_, new @ (Value::Integer(_) | Value::String(_))) if NUMBER_OR_ALL.contains(&key) => Ok(new),
-        (old, new) if old.same_type(&new) => Ok(new),
+        (old, new) if old.same_type(&new) || key.starts_with("env.kwargs.") => Ok(new),
         (_, new) => Err(wrong(&new)),
     }
 }

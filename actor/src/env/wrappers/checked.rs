@@ -96,6 +96,17 @@ impl<E: Env> Env for Checked<E> {
         Ok(step)
     }
 
+    fn begin(&mut self, action: &Action) {
+        // What is wrong with an action is said by the step.
+        if self.check_action(action).is_ok() {
+            self.env.begin(action);
+        }
+    }
+
+    fn set_patient(&mut self, patient: bool) {
+        self.env.set_patient(patient)
+    }
+
     fn picture(&self) -> Option<Array> {
         self.env.picture()
     }

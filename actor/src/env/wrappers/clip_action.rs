@@ -19,6 +19,18 @@ impl<E: Env> ClipAction<E> {
         let spaces = env.act_space();
         Self { env, spaces }
     }
+
+    fn clipped(&self, action: &Action) -> Action {
+        let mut action = action.clone();
+        for (key, space) in self.spaces.iter().filter(|(_, space)| !space.is_discrete()) {
+            let (low, high) = finite_bounds(space);
+            if let Some(array) = action.values.get_mut(key) {
+                let clipped: Vec<_> = array.to_f32().into_iter().map(|x| x.clamp(low, high)).collect();
+                *array = Array::f32(&array.shape, &clipped);
+            }
+        }
+        action
+    }
 }
 
 impl<E: Env> Env for ClipAction<E> {
@@ -31,15 +43,15 @@ impl<E: Env> Env for ClipAction<E> {
     }
 
     fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
-        let mut action = action.clone();
-        for (key, space) in self.spaces.iter().filter(|(_, space)| !space.is_discrete()) {
-            let (low, high) = finite_bounds(space);
-            if let Some(array) = action.values.get_mut(key) {
-                let clipped: Vec<_> = array.to_f32().into_iter().map(|x| x.clamp(low, high)).collect();
-                *array = Array::f32(&array.shape, &clipped);
-            }
-        }
-        self.env.step(&action)
+        self.env.step(&self.clipped(action))
+    }
+
+    fn begin(&mut self, action: &Action) {
+        self.env.begin(&self.clipped(action))
+    }
+
+    fn set_patient(&mut self, patient: bool) {
+        self.env.set_patient(patient)
     }
 
     fn picture(&self) -> Option<Array> {

@@ -19,6 +19,21 @@ impl<E: Env> NormalizeAction<E> {
         let inner = env.act_space();
         Self { env, inner }
     }
+
+    fn scaled(&self, action: &Action) -> Action {
+        let mut action = action.clone();
+        if action.reset {
+            return action;
+        }
+        for (key, space) in self.inner.iter().filter(|(_, space)| !space.is_discrete()) {
+            let (low, high) = finite_bounds(space);
+            if let Some(array) = action.values.get_mut(key) {
+                let scaled = array.to_f32().into_iter().map(|x| low + (x + 1.0) / 2.0 * (high - low));
+                *array = Array::f32(&array.shape, &scaled.collect::<Vec<_>>());
+            }
+        }
+        action
+    }
 }
 
 impl<E: Env> Env for NormalizeAction<E> {
@@ -35,18 +50,15 @@ impl<E: Env> Env for NormalizeAction<E> {
     }
 
     fn step(&mut self, action: &Action) -> Result<Step, EnvError> {
-        if action.reset {
-            return self.env.step(action);
-        }
-        let mut action = action.clone();
-        for (key, space) in self.inner.iter().filter(|(_, space)| !space.is_discrete()) {
-            let (low, high) = finite_bounds(space);
-            if let Some(array) = action.values.get_mut(key) {
-                let scaled = array.to_f32().into_iter().map(|x| low + (x + 1.0) / 2.0 * (high - low));
-                *array = Array::f32(&array.shape, &scaled.collect::<Vec<_>>());
-            }
-        }
-        self.env.step(&action)
+        self.env.step(&self.scaled(action))
+    }
+
+    fn begin(&mut self, action: &Action) {
+        self.env.begin(&self.scaled(action))
+    }
+
+    fn set_patient(&mut self, patient: bool) {
+        self.env.set_patient(patient)
     }
 
     fn picture(&self) -> Option<Array> {

@@ -46,6 +46,14 @@ impl<E: Env> Env for Resize<E> {
         Ok(step)
     }
 
+    fn begin(&mut self, action: &Action) {
+        self.env.begin(action)
+    }
+
+    fn set_patient(&mut self, patient: bool) {
+        self.env.set_patient(patient)
+    }
+
     fn picture(&self) -> Option<Array> {
         self.env.picture()
     }

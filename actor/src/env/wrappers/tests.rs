@@ -156,8 +156,12 @@ fn checked_refuses_steps_outside_an_episode() {
     }
 }
 
+fn base() -> EnvConfig {
+    shared::config::Config::load(&[] as &[&str], &[] as &[&str]).unwrap().env
+}
+
 fn config(task: &str, observe: &str) -> EnvConfig {
-    EnvConfig { task: task.into(), observe: observe.into(), size: [20, 30], repeat: 1, time_limit: 0 }
+    EnvConfig { task: task.into(), observe: observe.into(), size: [20, 30], ..base() }
 }
 
 fn run(task: &str, observe: &str, seed: u64, steps: usize) -> Vec<Step> {

@@ -1,4 +1,4 @@
-//! When an actor that died is started again.
+//! When a process that died is started again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
