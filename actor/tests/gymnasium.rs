@@ -205,7 +205,7 @@ const FAULTS: [(&str, &str, bool); 6] = [
 const POISONS: [(&str, &str); 7] = [
     ("nan", "`count` holds nan"),
     ("shape", "`count` has the shape (1, 2)"),
-    ("dtype", "`count` has the type complex64"),
+    ("dtype", "`count` has the type complex128"),
     ("class", "`die` is 7"),
     ("key", "lacks `count`"),
     ("tuple", "lacks `count`"),

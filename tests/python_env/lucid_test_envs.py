@@ -53,7 +53,7 @@ class Faulty(gymnasium.Env):
 
     def look(self, phase):
         value = {"count": np.array([self.count, 0.5], np.float32), "die": 3}
-        if self.act(phase):
+        if self.fault != "reward" and self.act(phase):
             count = value["count"]
             match self.fault:
                 case "nan":
