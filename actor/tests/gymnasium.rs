@@ -46,7 +46,7 @@ fn discrete(class: i32) -> Action {
 
 #[test]
 fn every_space_becomes_a_named_array() {
-    let env = &mut make(&config("lucid_test_envs:Mixed-v0", &[]), 0).unwrap();
+    let env = &mut make(&config("lucid_test_envs:Mixed-v0", &["env.kwargs.gray=true"]), 0).unwrap();
     let shapes = |spaces: Spaces| -> Vec<(String, DType, Vec<usize>, Option<usize>)> {
         spaces.into_iter().map(|(key, s)| (key, s.dtype, s.shape, s.classes)).collect()
     };
