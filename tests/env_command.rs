@@ -12,6 +12,7 @@ fn tasks_are_listed_with_what_they_let_an_agent_do() {
     let line = |task: &str| text.lines().find(|line| line.starts_with(task)).unwrap_or_else(|| panic!("{text}"));
     assert!(ok && line("catch").contains("action: 3 classes") && line("catch").ends_with("pixels, vector, both"));
     assert!(line("tmaze").ends_with(" vector"), "{text}");
+    assert!(text.contains("gymnasium:CartPole-v1"), "{text}");
 }
 
 #[test]

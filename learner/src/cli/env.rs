@@ -23,7 +23,7 @@ const LONGEST: usize = 100_000;
 /// Look at environments before training in them.
 #[derive(Debug, Subcommand)]
 pub enum Args {
-    /// The tasks there are, with what each lets an agent see and do.
+    /// The built-in tasks, with what each lets an agent see and do.
     List,
     /// Step a task with random actions, and say what of it would hinder training. Ends with an error if anything makes training
     /// impossible or wrong.
@@ -100,6 +100,9 @@ fn list() -> Result<(), RunError> {
     for [task, actions, see] in &rows {
         println!("{}  {}  {see}", pad(task, widths[0]), pad(actions, widths[1]));
     }
+    println!(
+        "gymnasium:ID, such as gymnasium:CartPole-v1: any environment of Gymnasium, in Python (docs/environments.md)"
+    );
     Ok(())
 }
 
