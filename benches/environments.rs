@@ -8,7 +8,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use shared::config::EnvConfig;
+use shared::config::Config;
 
 /// Steps a sample.
 const STEPS: usize = 2000;
@@ -24,8 +24,10 @@ fn tasks(observe: &str) -> Vec<&'static str> {
 }
 
 fn play(bencher: Bencher, task: &str, observe: &str) {
-    let config = EnvConfig { task: task.into(), observe: observe.into(), size: [64, 64], repeat: 1, time_limit: 0 };
-    let mut env = make(&config, 0).unwrap();
+    // The sizes of pictures fit no ViT, which is not asked.
+    let sets = [&format!("env.task={task}"), &format!("env.observe={observe}"), "env.size=[64, 64]", "vit.weights="];
+    let config = Config::load(&[] as &[&str], &sets).unwrap();
+    let mut env = make(&config.env, 0).unwrap();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let spaces = env.act_space();
     let actions: Vec<_> = (0..STEPS).map(|_| Action::act(sample_action(&spaces, &mut rng))).collect();

@@ -53,12 +53,13 @@ fn two_actors_play_cartpole() {
 fn images_and_vectors_together_train_with_the_default_config() {
     let (_dir, folder) = folder();
     // Untrained weights of the default ViT: none are fetched.
-    let sets = ["vit.features=random", "vit.calibration=64", "agent.report=false", "log.every=0.5"];
+    let sets =
+        ["vit.features=random", "vit.calibration=64", "agent.report=false", "log.every=0.5", "env.kwargs.gray=true"];
     let mut run = start(&folder, &args("lucid_test_envs:Mixed-v0", &sets, &[]));
     wait_for("a loss", || folder.join("metrics.jsonl").exists() && !recorded(&folder, "train/loss/dyn").is_empty());
     run.signal(Signal::INT);
     run.end_well();
-    for key in ["vit.camera/left", "deep", "state/1", "bits"] {
+    for key in ["vit.camera/left", "vit.camera/gray", "deep", "state/1", "bits"] {
         let name = format!("train/loss/{}", key.replace("vit.", "vit/"));
         assert!(!recorded(&folder, &name).is_empty(), "{name}");
     }

@@ -80,10 +80,13 @@ pub fn trainable_blocks(config: &VitConfig, spec: &VitSpec) -> Result<Range<usiz
     }
 }
 
-/// Rows and columns of the patches of a frame [height, width, 3].
+/// Rows and columns of the patches of a frame [height, width, 3], or [height, width, 1] of greys.
 pub(super) fn grid(config: &VitConfig, spec: &VitSpec, frame: &Space) -> Result<(usize, usize), VitError> {
-    let [height, width, 3] = frame.shape[..] else {
-        let reason = format!("the ViT needs RGB frames [height, width, 3], this one is {:?}", frame.shape);
+    let [height, width, 1 | 3] = frame.shape[..] else {
+        let reason = format!(
+            "the ViT needs frames [height, width, 3] or of greys [height, width, 1], this one is {:?}",
+            frame.shape
+        );
         return Err(option("weights", &config.weights, reason));
     };
     let size = fixed_size(config, spec)?.unwrap_or_else(|| whole_patches((height, width), spec.patch));
@@ -135,11 +138,19 @@ impl Features {
         self.spec.width
     }
 
-    /// What is recorded of RGB frames [n, height, width, 3]: features [n, P, F], after the final norm whichever block is chosen; or
-    /// where blocks train, the hidden states of all tokens before them, [n, prefix + patches, F]. Panics if the bytes do not match
-    /// the sizes.
+    /// What is recorded of RGB frames [n, height, width, 3], or of greys [n, height, width, 1], each of which counts as a colour:
+    /// features [n, P, F], after the final norm whichever block is chosen; or where blocks train, the hidden states of all tokens
+    /// before them, [n, prefix + patches, F]. Panics if the bytes do not match the sizes.
     pub fn encode(&self, frames: &[u8], n: usize, height: usize, width: usize) -> Vec<f32> {
-        assert_eq!(frames.len(), n * height * width * 3, "bytes do not match {n} frames of {height} x {width} x 3");
+        let pixels = n * height * width;
+        let coloured: Vec<u8>;
+        let frames = if frames.len() == pixels {
+            coloured = frames.iter().flat_map(|grey| [*grey; 3]).collect();
+            &coloured
+        } else {
+            frames
+        };
+        assert_eq!(frames.len(), 3 * pixels, "bytes do not match {n} frames of {height} x {width} in colour or grey");
         let size = self.size.unwrap_or_else(|| whole_patches((height, width), self.spec.patch));
         let grid = (size.0 / self.spec.patch, size.1 / self.spec.patch);
         let cells = self.pool.cells(grid);
