@@ -46,7 +46,7 @@ fn discrete(class: i32) -> Action {
 
 #[test]
 fn every_space_becomes_a_named_array() {
-    let env = &mut make(&config("lucid_test_envs:Mixed-v0", &[]), 0).unwrap();
+    let env = &mut make(&config("lucid_test_envs:Mixed-v0", &["env.kwargs.gray=true"]), 0).unwrap();
     let shapes = |spaces: Spaces| -> Vec<(String, DType, Vec<usize>, Option<usize>)> {
         spaces.into_iter().map(|(key, s)| (key, s.dtype, s.shape, s.classes)).collect()
     };
@@ -205,7 +205,7 @@ const FAULTS: [(&str, &str, bool); 6] = [
 const POISONS: [(&str, &str); 7] = [
     ("nan", "`count` holds nan"),
     ("shape", "`count` has the shape (1, 2)"),
-    ("dtype", "`count` has the type complex64"),
+    ("dtype", "`count` has the type complex128"),
     ("class", "`die` is 7"),
     ("key", "lacks `count`"),
     ("tuple", "lacks `count`"),

@@ -53,7 +53,7 @@ class Faulty(gymnasium.Env):
 
     def look(self, phase):
         value = {"count": np.array([self.count, 0.5], np.float32), "die": 3}
-        if self.act(phase):
+        if self.fault != "reward" and self.act(phase):
             count = value["count"]
             match self.fault:
                 case "nan":
@@ -91,7 +91,7 @@ class Faulty(gymnasium.Env):
 
 
 class Mixed(gymnasium.Env):
-    """All kinds of spaces, nested; shows the last action as numbers."""
+    """All kinds of spaces, nested, with a gray image on request; shows the last action as numbers."""
 
     observation_space = spaces.Dict({
         "camera": spaces.Dict({
@@ -111,6 +111,11 @@ class Mixed(gymnasium.Env):
         "pair": spaces.Tuple((spaces.MultiDiscrete([2, 4]), spaces.MultiDiscrete([3, 3]))),
         "flag": spaces.MultiBinary(1),
     })
+
+    def __init__(self, gray=False):
+        if not gray:
+            camera = spaces.Dict({"left": self.observation_space["camera"]["left"]})
+            self.observation_space = spaces.Dict({**self.observation_space.spaces, "camera": camera})
 
     def look(self, echo):
         return {

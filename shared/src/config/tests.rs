@@ -280,3 +280,16 @@ fn a_page_that_others_reach_needs_a_secret() {
     assert!(Config::load(NONE, &["web.address=::1"]).is_ok());
     assert!(error(&[], &["web.address=here"]).contains("IP address"));
 }
+
+#[test]
+fn keyword_arguments_of_environments_may_have_any_names_and_types() {
+    let sets =
+        ["env.task=gymnasium:Some-v0", "env.kwargs={ gravity = 5, map = { name = \"text\" } }", "env.kwargs.wind=true"];
+    let config = Config::load(NONE, &sets).unwrap();
+    let expected = "gravity = 5\nwind = true\nmap = { name = \"text\" }".parse::<toml::Table>().unwrap();
+    assert_eq!(config.env.kwargs, expected);
+    assert_eq!(Config::from_toml(&config.to_toml().unwrap()).unwrap(), config);
+    assert!(config.differences().unwrap().iter().any(|d| d.key == "env.kwargs.gravity" && d.value == "5"));
+    assert!(Config::load(NONE, &["env.kwarg.gravity=5"]).unwrap_err().to_string().contains("env.kwarg"));
+    assert!(Config::load(NONE, &["env.kwargs=5"]).unwrap_err().to_string().contains("env.kwargs"));
+}
