@@ -139,7 +139,7 @@ fn draws() -> bool {
     if !draws {
         let test = std::thread::current().name().unwrap_or_default().to_string();
         // Past the capture of what tests print.
-        let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: no EGL; install libegl1, or set MUJOCO_GL");
+        let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: no EGL; install libegl1 and libgl1-mesa-dri, or set MUJOCO_GL");
     }
     draws
 }
