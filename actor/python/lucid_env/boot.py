@@ -18,7 +18,8 @@ class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name in sources:
-            return importlib.util.spec_from_loader(name, Finder, origin=f"<{name}>", is_package=name == "lucid_env")
+            package = any(other.startswith(f"{name}.") for other in sources)
+            return importlib.util.spec_from_loader(name, Finder, origin=f"<{name}>", is_package=package)
 
     @staticmethod
     def create_module(spec):

@@ -11,13 +11,15 @@ from lucid_env import channel as messages
 
 
 def main(setup):
-    """The life of the process. What it is told: `task`, `kwargs`, `seed`, `memory` (a file descriptor), `parent`."""
+    """The life of the process. What it is told: `task`, `kwargs`, `suite`, `seed`, `memory` (a file descriptor), `parent`."""
     messages.follow(setup["parent"])
     channel = messages.Channel()
     try:
         host = Host(channel, setup)
     except ModuleNotFoundError as error:
-        kind = messages.MISSING if error.name in ("gymnasium", "numpy") else messages.RAISED
+        # What a suite needs is known; what an environment of Gymnasium lacks may be a part of its own.
+        missing = error.name in ("gymnasium", "numpy") or setup["suite"]
+        kind = messages.MISSING if missing else messages.RAISED
         channel.end(kind, error.name if kind == messages.MISSING else traceback.format_exc())
     except BaseException as error:
         refused = type(error).__name__ == "Refused"
@@ -34,7 +36,7 @@ class Host:
         from lucid_env import spaces
 
         self.channel, self.fault = channel, spaces.Fault
-        self.env, self.renders = make(gymnasium, setup["task"], setup["kwargs"])
+        self.env, self.renders = make(gymnasium, setup["task"], setup["kwargs"], setup["suite"])
         self.observations = spaces.Observations(self.env.observation_space)
         self.actions = spaces.Actions(self.env.action_space)
         self.env.observation_space.seed(setup["seed"])
@@ -118,8 +120,13 @@ class Host:
         os._exit(0)
 
 
-def make(gymnasium, task, kwargs):
+def make(gymnasium, task, kwargs, suite):
     """The environment of a task, and whether it can be drawn."""
+    if suite:
+        from lucid_env import suites
+
+        env = suites.make(suite, task, kwargs)
+        return env, env.render_mode == "rgb_array"
     module, colon, name = task.rpartition(":")
     if colon:
         importlib.import_module(module)

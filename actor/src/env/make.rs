@@ -38,7 +38,8 @@ fn finish(config: &EnvConfig, seed: u64, started: Option<Starting>) -> Result<Bo
         None => native(config, seed)?,
     };
     let mut env = Box::new(ClipAction::new(NormalizeAction::new(bare))) as Box<dyn Env>;
-    if config.repeat > 1 {
+    // Suites repeat actions themselves: they draw only what is seen.
+    if config.repeat > 1 && config.suite().is_none() {
         env = Box::new(ActionRepeat::new(env, config.repeat));
     }
     if config.time_limit > 0 {

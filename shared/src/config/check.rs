@@ -9,7 +9,7 @@ use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
 use super::{
-    AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig, TrainableBlocks,
+    AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig, SUITES, TrainableBlocks,
 };
 
 /// Problems found so far.
@@ -115,9 +115,10 @@ impl Config {
         p.need(TASKS.contains(&env.task.as_str()) || env.is_gymnasium(), || {
             format!(
                 "`env.task` is `{}`: the environment of this task is not built in; built in are: {}; those of Gymnasium are \
-                 named gymnasium:ID",
+                 named gymnasium:ID, those of a suite SUITE:TASK, with one of: {}",
                 env.task,
-                TASKS.join(", ")
+                TASKS.join(", "),
+                SUITES.join(", ")
             )
         });
         p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);

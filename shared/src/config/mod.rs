@@ -136,7 +136,8 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvConfig {
-    /// One of [`TASKS`](crate::env::TASKS), which `docs/native_environments.md` describes, or `gymnasium:ID` (`docs/environments.md`).
+    /// One of [`TASKS`](crate::env::TASKS), which `docs/native_environments.md` describes, `gymnasium:ID` (`docs/environments.md`), or
+    /// `SUITE:TASK` for one of [`SUITES`] (`docs/suites.md`).
     pub task: String,
     /// What the agent observes: `pixels`, `vector` or `both`.
     pub observe: String,
@@ -152,17 +153,25 @@ pub struct EnvConfig {
     pub timeout: f64,
     /// Restarts of one environment's process within a minute before its actor ends.
     pub max_restarts: usize,
-    /// Keyword arguments for `gymnasium.make`.
+    /// Keyword arguments for `gymnasium.make`, or settings of a suite.
     pub kwargs: Table,
 }
 
 /// What the names of Gymnasium's tasks begin with.
 pub const GYMNASIUM: &str = "gymnasium:";
 
+/// Suites whose tasks are named SUITE:TASK; they run in Python as Gymnasium's do.
+pub const SUITES: [&str; 5] = ["atari", "atari100k", "crafter", "dmc", "minigrid"];
+
 impl EnvConfig {
-    /// Whether the task is one of Gymnasium's: what it shows is known only once it has been made.
+    /// Whether the task is one of Gymnasium's or of a suite: what it shows is known only once it has been made.
     pub fn is_gymnasium(&self) -> bool {
-        self.task.starts_with(GYMNASIUM)
+        self.task.starts_with(GYMNASIUM) || self.suite().is_some()
+    }
+
+    /// Suite and name of a suite's task.
+    pub fn suite(&self) -> Option<(&str, &str)> {
+        self.task.split_once(':').filter(|(suite, _)| SUITES.contains(suite))
     }
 }
 

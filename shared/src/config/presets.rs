@@ -14,6 +14,7 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("atari", include_str!("../../../configs/atari.toml")),
     ("atari100k", include_str!("../../../configs/atari100k.toml")),
     ("crafter", include_str!("../../../configs/crafter.toml")),
+    ("minigrid", include_str!("../../../configs/minigrid.toml")),
     ("procgen", include_str!("../../../configs/procgen.toml")),
     ("bsuite", include_str!("../../../configs/bsuite.toml")),
     ("tmaze", include_str!("../../../configs/tmaze.toml")),

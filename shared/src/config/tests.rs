@@ -51,6 +51,7 @@ fn task_presets_have_the_official_settings() {
         ("atari", 32.0, 16, 4, Some(96)),
         ("atari100k", 256.0, 1, 4, Some(64)),
         ("crafter", 512.0, 1, 1, Some(64)),
+        ("minigrid", 32.0, 16, 1, Some(64)),
         ("procgen", 64.0, 16, 1, Some(96)),
         ("bsuite", 1024.0, 1, 1, None),
     ];

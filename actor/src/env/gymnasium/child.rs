@@ -15,12 +15,19 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
+use super::suite::Suite;
+
 /// What runs in the child, by name of module.
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 9] = [
     ("lucid_env", ""),
     ("lucid_env.channel", include_str!("../../../python/lucid_env/channel.py")),
     ("lucid_env.spaces", include_str!("../../../python/lucid_env/spaces.py")),
     ("lucid_env.host", include_str!("../../../python/lucid_env/host.py")),
+    ("lucid_env.suites", include_str!("../../../python/lucid_env/suites/__init__.py")),
+    ("lucid_env.suites.atari", include_str!("../../../python/lucid_env/suites/atari.py")),
+    ("lucid_env.suites.crafter", include_str!("../../../python/lucid_env/suites/crafter.py")),
+    ("lucid_env.suites.dmc", include_str!("../../../python/lucid_env/suites/dmc.py")),
+    ("lucid_env.suites.minigrid", include_str!("../../../python/lucid_env/suites/minigrid.py")),
 ];
 /// What reads them.
 const BOOT: &str = include_str!("../../../python/lucid_env/boot.py");
@@ -88,9 +95,11 @@ pub enum Fault {
 pub struct Setup {
     /// The Python to run.
     pub python: String,
-    /// What `gymnasium.make` is asked for.
+    /// What `gymnasium.make` or the suite is asked for.
     pub id: String,
-    /// Its keyword arguments, JSON.
+    /// The suite, unless it is one of Gymnasium's environments.
+    pub suite: Option<Suite>,
+    /// Keyword arguments, JSON.
     pub kwargs: serde_json::Value,
     /// How long each answer may take.
     pub timeout: Duration,
@@ -141,6 +150,7 @@ impl Child {
                 "sources": BTreeMap::from(SOURCES),
                 "task": setup.id,
                 "kwargs": setup.kwargs,
+                "suite": setup.suite,
                 // Some environments take 31 bits only.
                 "seed": seed & 0x7fff_ffff,
                 "memory": memory.as_raw_fd(),

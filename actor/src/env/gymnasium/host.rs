@@ -266,16 +266,27 @@ fn failed(task: &str, setup: &Setup, fault: Fault) -> EnvError {
     let (what, help) = match fault {
         Fault::Missing(package) => (
             format!("Python `{}` has no package `{package}`", setup.python),
-            format!(
-                "install it with `{} -m pip install gymnasium numpy`, or as `\"gymnasium[EXTRA]\"` with the extra that the \
-                 environment needs (classic-control, box2d, atari, mujoco, …), or set `env.python` to a Python that has it",
-                setup.python
-            ),
+            match &setup.suite {
+                Some(suite) => format!(
+                    "install what {} needs with `{} -m pip install {}`, or set `env.python` to a Python that has it",
+                    suite.name,
+                    setup.python,
+                    suite.packages()
+                ),
+                None => format!(
+                    "install it with `{} -m pip install gymnasium numpy`, or as `\"gymnasium[EXTRA]\"` with the extra that the \
+                     environment needs (classic-control, box2d, atari, mujoco, …), or set `env.python` to a Python that has it",
+                    setup.python
+                ),
+            },
         ),
         Fault::Broken(what) if what.starts_with("there is no Python") || what.starts_with("Python") => {
             (what, "set `env.python` to a Python 3 that has gymnasium and numpy".into())
         }
-        Fault::Refused(what) => (what, "Lucid takes what docs/environments.md lists".into()),
+        Fault::Refused(what) => {
+            let file = if setup.suite.is_some() { "suites" } else { "environments" };
+            (what, format!("Lucid takes what docs/{file}.md lists"))
+        }
         Fault::Broken(what) => (what, format!("try it alone: {} -c 'import gymnasium; …'", setup.python)),
     };
     EnvError::Start { task: task.into(), what, help }

@@ -4,6 +4,7 @@ mod child;
 mod host;
 mod layout;
 mod memory;
+mod suite;
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::{Action, Env, EnvError, Step};
 use child::Setup;
 use host::Host;
 pub use host::Starting;
+use suite::Suite;
 
 /// An environment in a Python process, which is started again when it fails.
 pub struct Gymnasium {
@@ -26,7 +28,11 @@ pub struct Gymnasium {
 
 /// Start the process of the config's task; none if it is another kind of task.
 pub fn start(config: &EnvConfig, seed: u64) -> Result<Option<Starting>, EnvError> {
-    let Some(id) = config.task.strip_prefix(GYMNASIUM) else { return Ok(None) };
+    let (suite, id) = match (Suite::of(config), config.task.strip_prefix(GYMNASIUM)) {
+        (Some((suite, task)), _) => (Some(suite), task),
+        (None, Some(id)) => (None, id),
+        (None, None) => return Ok(None),
+    };
     let kwargs = serde_json::to_value(&config.kwargs).map_err(|error| EnvError::Config {
         task: config.task.clone(),
         key: "env.kwargs".into(),
@@ -35,7 +41,7 @@ pub fn start(config: &EnvConfig, seed: u64) -> Result<Option<Starting>, EnvError
     })?;
     let timeout =
         Duration::try_from_secs_f64(config.timeout).unwrap_or(Duration::MAX).min(Duration::from_secs(1 << 30));
-    let setup = Setup { python: python(config), id: id.into(), kwargs, timeout };
+    let setup = Setup { python: python(config), id: id.into(), suite, kwargs, timeout };
     Starting::new(&config.task, setup, seed, config.max_restarts).map(Some)
 }
 
