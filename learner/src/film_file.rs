@@ -1,5 +1,6 @@
 //! Films as files that people ask for: GIF, or MP4 by ffmpeg where it is installed.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -38,10 +39,10 @@ pub fn write(path: &Path, frames: &Array) -> Result<(), FilmError> {
     }
 }
 
-/// ffmpeg takes the pixels on its standard input; the file appears when it is whole.
+/// ffmpeg takes the pixels on its standard input and, since it must go back in what it writes, makes a file aside.
 fn mp4(path: &Path, frames: &Array) -> Result<(), FilmError> {
     let [_, height, width, channels] = sizes(frames, "[T, H, W, C]")?;
-    let unfinished = aside(path, "tmp");
+    let unfinished = aside(path, "ffmpeg");
     let (size, rate) = (format!("{width}x{height}"), FPS.to_string());
     let raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &size, "-r", &rate, "-i", "-"];
     // Sides must be even; few players show any other format of pixels.
@@ -51,7 +52,9 @@ fn mp4(path: &Path, frames: &Array) -> Result<(), FilmError> {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let pixels: Vec<u8> = frames.bytes.chunks_exact(channels).flat_map(colour).collect();
     feed(child.map_err(FilmError::NoFfmpeg)?, &pixels)?;
-    Ok(std::fs::rename(&unfinished, path).map_err(FileError::io("rename to", path))?)
+    let film = fs::read(&unfinished).map_err(FileError::io("read", &unfinished))?;
+    fs::remove_file(&unfinished).map_err(FileError::io("delete", &unfinished))?;
+    Ok(durable::write(path, &film)?)
 }
 
 fn feed(mut ffmpeg: Child, pixels: &[u8]) -> Result<(), FilmError> {

@@ -77,15 +77,7 @@ impl Catch {
 
 impl Env for Catch {
     fn obs_space(&self) -> Spaces {
-        let mut spaces = Spaces::new();
-        if self.observe.pixels() {
-            spaces.insert("image".into(), Space::image(self.size[0], self.size[1], 3));
-        }
-        if self.observe.vector() {
-            spaces.insert("vector".into(), Space::bounded(&[ROWS * COLUMNS], 0.0, 1.0));
-        }
-        spaces.extend(Outcome::spaces());
-        spaces
+        self.observe.spaces(self.size, [("vector", Space::bounded(&[ROWS * COLUMNS], 0.0, 1.0))])
     }
 
     fn act_space(&self) -> Spaces {
@@ -100,15 +92,7 @@ impl Env for Catch {
         } else {
             return Err(EnvError::ended(TASK));
         };
-        let mut step = Step::new();
-        if self.observe.pixels() {
-            step.insert("image".into(), self.image());
-        }
-        if self.observe.vector() {
-            step.insert("vector".into(), self.board());
-        }
-        outcome.write(&mut step);
-        Ok(step)
+        Ok(self.observe.step(outcome, || self.image(), || [("vector", self.board())]))
     }
 
     fn picture(&self) -> Option<Array> {

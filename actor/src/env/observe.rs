@@ -1,6 +1,9 @@
 //! What an environment shows of its state.
 
-use super::EnvError;
+use shared::array::Array;
+use shared::env::{Space, Spaces};
+
+use super::{EnvError, Outcome, Step};
 
 /// Which kinds of entries the observation has (`env.observe`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,28 @@ impl Observe {
                 expected: "`pixels`, `vector` or `both`".into(),
             }),
         }
+    }
+
+    /// Spaces of the observed among an image of `size` (height, width) and these numbers, and of flags and reward.
+    pub(super) fn spaces<const N: usize>(self, size: [usize; 2], numbers: [(&str, Space); N]) -> Spaces {
+        let image = self.pixels().then(|| ("image", Space::image(size[0], size[1], 3)));
+        let numbers = numbers.into_iter().filter(|_| self.vector());
+        let observed = image.into_iter().chain(numbers).map(|(key, space)| (key.to_string(), space));
+        observed.chain(Outcome::spaces()).collect()
+    }
+
+    /// A step with what is observed of image and numbers; the rest is not made.
+    pub(super) fn step<const N: usize>(
+        self,
+        outcome: Outcome,
+        image: impl FnOnce() -> Array,
+        numbers: impl FnOnce() -> [(&'static str, Array); N],
+    ) -> Step {
+        let image = self.pixels().then(|| ("image", image()));
+        let numbers = self.vector().then(numbers).into_iter().flatten();
+        let mut step = image.into_iter().chain(numbers).map(|(key, array)| (key.to_string(), array)).collect();
+        outcome.write(&mut step);
+        step
     }
 
     /// Whether images are drawn.

@@ -12,7 +12,7 @@ use shared::env::Spaces;
 
 use crate::RunError;
 use crate::env_check::{Entry, Finding, Report, words};
-use crate::evaluation::{Film, Filmed, can_film};
+use crate::evaluation::{Film, Filmed};
 use crate::film_file;
 
 /// What [`Config`] lets the agent observe.
@@ -162,9 +162,6 @@ fn show(report: &Report, observe: &str) {
 
 fn play(args: &PlayArgs) -> Result<(), RunError> {
     let config = args.task.config()?.env;
-    if !can_film(&config)? {
-        return Err(RunError::Film { task: config.task });
-    }
     let film = Film::default();
     let mut env = Filmed::new(make(&config, args.task.seed)?, film.clone());
     let (space, mut draws) = (env.act_space(), Xoshiro256PlusPlus::seed_from_u64(args.task.seed));
@@ -174,9 +171,8 @@ fn play(args: &PlayArgs) -> Result<(), RunError> {
         total += f64::from(last.reward);
         steps += 1;
     }
-    if let Some(frames) = film.frames() {
-        film_file::write(&args.video, &frames)?;
-    }
+    let frames = film.frames().ok_or_else(|| RunError::Film { task: config.task.clone() })?;
+    film_file::write(&args.video, &frames)?;
     println!("{} steps of random actions, return {total:.3}: {}", steps - 1, args.video.display());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What would hinder training, and what to do about it.
 
 use serde::Serialize;
-use shared::env::{FLAGS, Space, Spaces};
+use shared::env::{FLAGS, Space};
 
 use super::trace::Trace;
 
@@ -30,7 +30,7 @@ fn note(what: impl Into<String>, help: &str) -> Finding {
 }
 
 /// Of a trace, and of shorter ones: the same again, with another seed of the environment, with other actions.
-pub fn of(spaces: &Spaces, trace: &Trace, [again, other_env, other_actions]: [&Trace; 3]) -> Vec<Finding> {
+pub fn of(trace: &Trace, [again, other_env, other_actions]: [&Trace; 3]) -> Vec<Finding> {
     let mut found: Vec<Finding> = broken(trace).into_iter().collect();
     found.extend(repeated(trace, again));
     if found.is_empty() {
@@ -39,7 +39,7 @@ pub fn of(spaces: &Spaces, trace: &Trace, [again, other_env, other_actions]: [&T
     }
     found.extend(rewards(trace));
     found.extend(ends(trace));
-    let observed = spaces.iter().filter(|(key, _)| !FLAGS.contains(&key.as_str()));
+    let observed = trace.obs_space.iter().filter(|(key, _)| !FLAGS.contains(&key.as_str()));
     found.extend(observed.flat_map(|(key, space)| entry(key, space, trace)));
     found
 }

@@ -3,7 +3,7 @@
 mod findings;
 mod trace;
 
-use actor::env::{EnvError, make};
+use actor::env::EnvError;
 use serde::Serialize;
 use shared::config::EnvConfig;
 use shared::env::{FLAGS, Space};
@@ -66,22 +66,19 @@ pub struct Episodes {
 impl Report {
     /// Step environments of this config. What they do wrong is a finding; an error is one that cannot be made.
     pub fn make(config: &EnvConfig, steps: usize, seed: u64) -> Result<Self, EnvError> {
-        let env = make(config, seed)?;
-        let (spaces, actions) = (env.obs_space(), env.act_space());
-        drop(env);
         let seeds = Seeds { env: seed, actions: seed };
         let trace = play(config, seeds, steps)?;
         let compared = steps.min(COMPARED);
         let again = play(config, seeds, compared)?;
         let other_env = play(config, Seeds { env: seed.wrapping_add(1), ..seeds }, compared)?;
         let other_actions = play(config, Seeds { actions: seed.wrapping_add(1), ..seeds }, compared)?;
-        let findings = findings::of(&spaces, &trace, [&again, &other_env, &other_actions]);
-        let observed = spaces.iter().filter(|(key, _)| !FLAGS.contains(&key.as_str()));
+        let findings = findings::of(&trace, [&again, &other_env, &other_actions]);
+        let observed = trace.obs_space.iter().filter(|(key, _)| !FLAGS.contains(&key.as_str()));
         let entry = |(key, space): (&String, &Space), seen| Entry { key: key.clone(), space: words(space), seen };
         Ok(Self {
             task: config.task.clone(),
             observations: observed.map(|both| entry(both, trace.range(both.0))).collect(),
-            actions: actions.iter().map(|both| entry(both, None)).collect(),
+            actions: trace.act_space.iter().map(|both| entry(both, None)).collect(),
             steps: trace.outcomes.len(),
             seed,
             steps_per_s: trace.outcomes.len() as f64 / trace.time.as_secs_f64().max(1e-9),

@@ -44,7 +44,7 @@ fn what_goes_wrong_is_found() {
     use trace::Trace;
     let spaces = Spaces::from_iter([("image".to_string(), Space::image(2, 2, 3)), ("far".into(), Space::vector(&[1]))]);
     let trace = |far: [f32; 4], bright: u8| {
-        let mut trace = Trace::default();
+        let mut trace = Trace { obs_space: spaces.clone(), ..Trace::default() };
         for (i, far) in far.into_iter().enumerate() {
             let mut step = Step::from([
                 ("image".to_string(), Array::u8(&[2, 2, 3], &[bright * (i % 2) as u8; 12])),
@@ -55,8 +55,7 @@ fn what_goes_wrong_is_found() {
         }
         trace
     };
-    let found =
-        |first: &Trace, others| findings::of(&spaces, first, others).into_iter().map(|f| f.what).collect::<Vec<_>>();
+    let found = |first: &Trace, others| findings::of(first, others).into_iter().map(|f| f.what).collect::<Vec<_>>();
     let (sound, other) = (trace([1.0, 2.0, 3.0, 4.0], 9), trace([2.0, 2.0, 3.0, 4.0], 9));
     let dull = ["every reward of 4 steps is 0", "no episode ended within 4 steps"];
     assert_eq!(found(&sound, [&sound, &other, &other]), dull);

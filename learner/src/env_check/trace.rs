@@ -8,6 +8,7 @@ use blake3::Hash;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::config::EnvConfig;
+use shared::env::Spaces;
 
 use super::Episodes;
 
@@ -21,23 +22,25 @@ pub struct Seeds {
 /// Steps, and the error that ended them early.
 #[derive(Default)]
 pub struct Trace {
+    pub obs_space: Spaces,
+    pub act_space: Spaces,
     pub outcomes: Vec<Outcome>,
     /// Of each step, with its flags and reward.
     pub digests: Vec<Hash>,
     pub error: Option<EnvError>,
     /// What the environment itself took.
     pub time: Duration,
-    ranges: BTreeMap<String, [f32; 2]>,
+    pub ranges: BTreeMap<String, [f32; 2]>,
 }
 
 /// Random actions in a fresh environment, from episode to episode.
 pub fn play(config: &EnvConfig, seeds: Seeds, steps: usize) -> Result<Trace, EnvError> {
     let mut env = make(config, seeds.env)?;
-    let (space, mut draws) = (env.act_space(), Xoshiro256PlusPlus::seed_from_u64(seeds.actions));
-    let mut trace = Trace::default();
+    let mut draws = Xoshiro256PlusPlus::seed_from_u64(seeds.actions);
+    let mut trace = Trace { obs_space: env.obs_space(), act_space: env.act_space(), ..Trace::default() };
     let mut reset = true;
     for _ in 0..steps {
-        let action = Action { reset, values: sample_action(&space, &mut draws) };
+        let action = Action { reset, values: sample_action(&trace.act_space, &mut draws) };
         let start = Instant::now();
         let step = env.step(&action);
         trace.time += start.elapsed();

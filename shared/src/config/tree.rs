@@ -109,6 +109,11 @@ fn apply(tree: &mut Table, layer: Table, origin: &str) -> Result<(), ConfigError
 /// Tables in which any keys may be.
 const FREE: [&str; 1] = ["env.kwargs"];
 
+/// Whether a key lies in such a table.
+fn is_free(key: &str) -> bool {
+    FREE.iter().any(|table| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
+}
+
 /// Keys whose value is a whole number or the word `all`.
 const NUMBER_OR_ALL: [&str; 1] = ["vit.trainable_blocks"];
 
@@ -162,7 +167,7 @@ fn fit(old: &Value, new: Value, key: &str, origin: &str) -> Result<Value, Config
             new.into_iter().map(|item| fit(first, item, key, origin)).collect::<Result<_, _>>().map(Value::Array)
         }
         (_, new @ (Value::Integer(_) | Value::String(_))) if NUMBER_OR_ALL.contains(&key) => Ok(new),
-        (old, new) if old.same_type(&new) || key.starts_with("env.kwargs.") => Ok(new),
+        (old, new) if old.same_type(&new) || is_free(key) => Ok(new),
         (_, new) => Err(wrong(&new)),
     }
 }

@@ -68,7 +68,7 @@ mod tests {
         for (x, y) in known {
             let mut v = [x];
             gelu(&mut v);
-            assert!((v[0] - y).abs() < 1.5e-6, "gelu({x}) = {} instead of {y}", v[0]);
+            assert!((v[0] - y).abs() < 1e-6, "gelu({x}) = {} instead of {y}", v[0]);
         }
     }
 

@@ -76,18 +76,13 @@ impl Cartpole {
     }
 
     fn observation(&self, outcome: Outcome) -> Step {
-        let mut step = Step::new();
-        if self.observe.pixels() {
-            step.insert("image".into(), picture::draw(&self.state, self.size));
-        }
-        if self.observe.vector() {
+        let numbers = || {
             let (sin, cos) = self.state.position[1].sin_cos();
             let position = [self.state.position[0], cos, sin].map(|x| x as f32);
-            step.insert("position".into(), Array::f32(&[3], &position));
-            step.insert("velocity".into(), Array::f32(&[2], &self.state.velocity.map(|x| x as f32)));
-        }
-        outcome.write(&mut step);
-        step
+            let velocity = self.state.velocity.map(|x| x as f32);
+            [("position", Array::f32(&[3], &position)), ("velocity", Array::f32(&[2], &velocity))]
+        };
+        self.observe.step(outcome, || picture::draw(&self.state, self.size), numbers)
     }
 }
 
@@ -113,16 +108,7 @@ fn near_zero(x: f64) -> f64 {
 
 impl Env for Cartpole {
     fn obs_space(&self) -> Spaces {
-        let mut spaces = Spaces::new();
-        if self.observe.pixels() {
-            spaces.insert("image".into(), Space::image(self.size[0], self.size[1], 3));
-        }
-        if self.observe.vector() {
-            spaces.insert("position".into(), Space::vector(&[3]));
-            spaces.insert("velocity".into(), Space::vector(&[2]));
-        }
-        spaces.extend(Outcome::spaces());
-        spaces
+        self.observe.spaces(self.size, [("position", Space::vector(&[3])), ("velocity", Space::vector(&[2]))])
     }
 
     fn act_space(&self) -> Spaces {

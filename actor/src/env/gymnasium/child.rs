@@ -82,6 +82,8 @@ pub enum Reply {
 /// Why a child is of no more use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
+    /// Python cannot be started.
+    NoPython(String),
     /// Python lacks a package.
     Missing(String),
     /// Spaces that cannot be used.

@@ -206,7 +206,7 @@ impl Host {
     /// The process is of no more use: another one later, or an error if that has happened too often.
     fn fail(&mut self, fault: Fault, so: &str) -> Result<(), EnvError> {
         let what = match fault {
-            Fault::Broken(text) | Fault::Refused(text) => text,
+            Fault::NoPython(text) | Fault::Broken(text) | Fault::Refused(text) => text,
             Fault::Missing(package) => format!("Python has no package `{package}`"),
         };
         if let State::Starting(child, _) | State::Up(child, _) = &mut self.state {
@@ -247,7 +247,7 @@ impl Starting {
 fn start(setup: &Setup, seed: u64) -> Result<(Child, OwnedFd), Fault> {
     let memory = memory::create().map_err(|error| Fault::Broken(format!("no memory to share with it: {error}")))?;
     let child = Child::start(setup, seed, &memory).map_err(|error| {
-        Fault::Broken(match error.kind() {
+        Fault::NoPython(match error.kind() {
             std::io::ErrorKind::NotFound => format!("there is no Python `{}`", setup.python),
             _ => format!("Python `{}` cannot be started: {error}", setup.python),
         })
@@ -280,9 +280,7 @@ fn failed(task: &str, setup: &Setup, fault: Fault) -> EnvError {
                 ),
             },
         ),
-        Fault::Broken(what) if what.starts_with("there is no Python") || what.starts_with("Python") => {
-            (what, "set `env.python` to a Python 3 that has gymnasium and numpy".into())
-        }
+        Fault::NoPython(what) => (what, "set `env.python` to a Python 3 that has gymnasium and numpy".into()),
         Fault::Refused(what) => {
             let file = if setup.suite.is_some() { "suites" } else { "environments" };
             (what, format!("Lucid takes what docs/{file}.md lists"))

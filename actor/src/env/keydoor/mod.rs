@@ -60,35 +60,27 @@ impl KeyDoor {
     }
 
     fn observation(&self, outcome: Outcome) -> Step {
-        let mut step = Step::new();
-        if self.observe.pixels() {
-            step.insert("image".into(), picture::observed(&self.grid, self.view, self.size));
-        }
-        if self.observe.vector() {
+        let numbers = || {
             let cells: Vec<_> = self.view.cells(&self.grid).into_iter().map(|cell| cell as i32).collect();
-            step.insert("cells".into(), Array::i32(&[cells.len()], &cells));
-            step.insert("direction".into(), Array::i32(&[], &[self.grid.direction as i32]));
-            step.insert("carrying".into(), Array::i32(&[], &[self.grid.carrying as i32]));
-        }
-        outcome.write(&mut step);
-        step
+            [
+                ("cells", Array::i32(&[cells.len()], &cells)),
+                ("direction", Array::i32(&[], &[self.grid.direction as i32])),
+                ("carrying", Array::i32(&[], &[self.grid.carrying as i32])),
+            ]
+        };
+        self.observe.step(outcome, || picture::observed(&self.grid, self.view, self.size), numbers)
     }
 }
 
 impl Env for KeyDoor {
     fn obs_space(&self) -> Spaces {
-        let mut spaces = Spaces::new();
-        if self.observe.pixels() {
-            spaces.insert("image".into(), Space::image(self.size[0], self.size[1], 3));
-        }
-        if self.observe.vector() {
-            let cells = self.view.side(self.grid.side).pow(2);
-            spaces.insert("cells".into(), Space::discrete(&[cells], Cell::Player as usize + 1));
-            spaces.insert("direction".into(), Space::discrete(&[], 4));
-            spaces.insert("carrying".into(), Space::discrete(&[], 2));
-        }
-        spaces.extend(Outcome::spaces());
-        spaces
+        let cells = self.view.side(self.grid.side).pow(2);
+        let numbers = [
+            ("cells", Space::discrete(&[cells], Cell::Player as usize + 1)),
+            ("direction", Space::discrete(&[], 4)),
+            ("carrying", Space::discrete(&[], 2)),
+        ];
+        self.observe.spaces(self.size, numbers)
     }
 
     fn act_space(&self) -> Spaces {

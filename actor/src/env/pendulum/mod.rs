@@ -47,33 +47,21 @@ impl Pendulum {
     }
 
     fn observation(&self, outcome: Outcome) -> Step {
-        let mut step = Step::new();
-        if self.observe.pixels() {
-            step.insert("image".into(), picture::draw(&self.state, self.size));
-        }
-        if self.observe.vector() {
+        let numbers = || {
             let (sin, cos) = self.state.angle.sin_cos();
-            step.insert("orientation".into(), Array::f32(&[2], &[cos as f32, sin as f32]));
-            step.insert("velocity".into(), Array::f32(&[1], &[self.state.velocity as f32]));
-        }
-        outcome.write(&mut step);
-        step
+            let velocity = Array::f32(&[1], &[self.state.velocity as f32]);
+            [("orientation", Array::f32(&[2], &[cos as f32, sin as f32])), ("velocity", velocity)]
+        };
+        self.observe.step(outcome, || picture::draw(&self.state, self.size), numbers)
     }
 }
 
 impl Env for Pendulum {
     fn obs_space(&self) -> Spaces {
-        let mut spaces = Spaces::new();
-        if self.observe.pixels() {
-            spaces.insert("image".into(), Space::image(self.size[0], self.size[1], 3));
-        }
-        if self.observe.vector() {
-            let speed = self.model.speed();
-            spaces.insert("orientation".into(), Space::bounded(&[2], -1.0, 1.0));
-            spaces.insert("velocity".into(), Space::bounded(&[1], -speed, speed));
-        }
-        spaces.extend(Outcome::spaces());
-        spaces
+        let speed = self.model.speed();
+        let numbers =
+            [("orientation", Space::bounded(&[2], -1.0, 1.0)), ("velocity", Space::bounded(&[1], -speed, speed))];
+        self.observe.spaces(self.size, numbers)
     }
 
     fn act_space(&self) -> Spaces {

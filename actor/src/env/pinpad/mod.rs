@@ -100,33 +100,30 @@ impl PinPad {
         picture::draw(self.layout, self.player, &self.visited, self.pause > 0, self.size)
     }
 
-    fn numbers(&self, step: &mut Step) {
+    fn numbers(&self) -> [(&'static str, Array); 4] {
         let position: [f32; 2] = std::array::from_fn(|i| (self.player[i] - 1) as f32 / (ROOM[i] - 3) as f32);
         let pad = self.layout.pad_at(self.player).map_or(0, |pad| pad as i32 + 1);
         let mut visited = vec![0; self.layout.count()];
         visited.iter_mut().zip(&self.visited).for_each(|(class, &pad)| *class = pad as i32 + 1);
-        step.insert("position".into(), Array::f32(&[2], &position));
-        step.insert("pad".into(), Array::i32(&[], &[pad]));
-        step.insert("visited".into(), Array::i32(&[visited.len()], &visited));
-        step.insert("pause".into(), Array::i32(&[], &[(self.pause > 0) as i32]));
+        [
+            ("position", Array::f32(&[2], &position)),
+            ("pad", Array::i32(&[], &[pad])),
+            ("visited", Array::i32(&[visited.len()], &visited)),
+            ("pause", Array::i32(&[], &[(self.pause > 0) as i32])),
+        ]
     }
 }
 
 impl Env for PinPad {
     fn obs_space(&self) -> Spaces {
-        let mut spaces = Spaces::new();
-        if self.observe.pixels() {
-            spaces.insert("image".into(), Space::image(self.size[0], self.size[1], 3));
-        }
-        if self.observe.vector() {
-            let pads = self.layout.count();
-            spaces.insert("position".into(), Space::bounded(&[2], 0.0, 1.0));
-            spaces.insert("pad".into(), Space::discrete(&[], pads + 1));
-            spaces.insert("visited".into(), Space::discrete(&[pads], pads + 1));
-            spaces.insert("pause".into(), Space::discrete(&[], 2));
-        }
-        spaces.extend(Outcome::spaces());
-        spaces
+        let pads = self.layout.count();
+        let numbers = [
+            ("position", Space::bounded(&[2], 0.0, 1.0)),
+            ("pad", Space::discrete(&[], pads + 1)),
+            ("visited", Space::discrete(&[pads], pads + 1)),
+            ("pause", Space::discrete(&[], 2)),
+        ];
+        self.observe.spaces(self.size, numbers)
     }
 
     fn act_space(&self) -> Spaces {
@@ -142,15 +139,7 @@ impl Env for PinPad {
         } else {
             self.advance(action::class(task, "action", &Space::discrete(&[], MOVES.len()), action)?)
         };
-        let mut step = Step::new();
-        if self.observe.pixels() {
-            step.insert("image".into(), self.image());
-        }
-        if self.observe.vector() {
-            self.numbers(&mut step);
-        }
-        outcome.write(&mut step);
-        Ok(step)
+        Ok(self.observe.step(outcome, || self.image(), || self.numbers()))
     }
 
     fn picture(&self) -> Option<Array> {

@@ -300,10 +300,7 @@ impl Left {
     /// Blocks of so many of its rows, the last one of what is left. Panics if a tile would be cut.
     pub fn blocks(&mut self, rows: usize) -> impl Iterator<Item = LeftBlock<'_>> {
         assert!(rows >= self.rows || whole(rows) == rows, "blocks of rows cut tiles");
-        let (all, cols, depth) = (self.rows, self.cols, self.depth);
-        let size = whole(rows) * depth;
-        let block = move |(i, pairs)| LeftBlock { pairs, rows: rows.min(all - i * rows), cols, depth };
-        self.pairs.chunks_mut(size.max(1)).enumerate().map(block)
+        LeftBlock { pairs: &mut self.pairs, rows: self.rows, cols: self.cols, depth: self.depth }.cut(rows)
     }
 
     /// All rows.
@@ -346,12 +343,17 @@ pub struct LeftBlock<'a> {
     depth: usize,
 }
 
-impl LeftBlock<'_> {
+impl<'a> LeftBlock<'a> {
+    /// Blocks of so many of its rows, the last one of what is left.
+    fn cut(self, rows: usize) -> impl Iterator<Item = LeftBlock<'a>> {
+        let Self { rows: all, cols, depth, .. } = self;
+        let block = move |(i, pairs)| LeftBlock { pairs, rows: rows.min(all - i * rows), cols, depth };
+        self.pairs.chunks_mut((whole(rows) * depth).max(1)).enumerate().map(block)
+    }
+
     /// Its rows in bands that a tile's rows fill, the last one of what is left.
     pub fn bands(&mut self) -> impl Iterator<Item = LeftBlock<'_>> {
-        let (all, cols, depth) = (self.rows, self.cols, self.depth);
-        let band = move |(i, pairs)| LeftBlock { pairs, rows: TILE.min(all - i * TILE), cols, depth };
-        self.pairs.chunks_mut((TILE * depth).max(1)).enumerate().map(band)
+        LeftBlock { pairs: &mut *self.pairs, ..*self }.cut(TILE)
     }
 
     /// How many rows.
