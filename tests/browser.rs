@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use learner::control::{Client, Word};
 use learner::evaluation::{FILE, Record};
 use learner::web::URL_FILE;
 use rustix::process::Signal;
@@ -34,10 +33,7 @@ fn address(run: &Run) -> Option<String> {
 }
 
 fn phase(run: &Run) -> Phase {
-    let words = Client::connect(&run.dir).unwrap().watch().unwrap();
-    let mut reports =
-        words.filter_map(|word| if let Word::Report(report) = word.unwrap() { Some(report) } else { None });
-    reports.next().unwrap().phase
+    run.reports().next().unwrap().phase
 }
 
 /// Where pictures are kept.

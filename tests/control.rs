@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use learner::checkpoint::Checkpoints;
-use learner::control::{Client, ControlError, Request, Word};
+use learner::control::{Client, ControlError, Request};
 use shared::config::Config;
 use shared::metrics::{Phase, Report};
 
@@ -23,15 +23,6 @@ fn start(dir: &Path, more: &[&str]) -> Run {
 
 fn ask(run: &Run, request: Request) -> Result<String, ControlError> {
     Client::connect(&run.dir).unwrap().ask(&request)
-}
-
-/// Reports as they come.
-fn reports(run: &Run) -> impl Iterator<Item = Report> + use<> {
-    let words = Client::connect(&run.dir).unwrap().watch().unwrap();
-    words.filter_map(|word| match word.unwrap() {
-        Word::Report(report) => Some(*report),
-        _ => None,
-    })
 }
 
 #[test]
@@ -54,7 +45,7 @@ fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
         let now = run.actors();
         assert_eq!(now.len(), count);
         all.extend(now);
-        let report = reports(&run).next().unwrap();
+        let report = run.reports().next().unwrap();
         assert!(report.actors.iter().map(|a| a.index).eq(0..count) && report.actors.iter().all(|a| a.version > 0));
         run.make_steps(20);
         if end_of_round {
@@ -86,7 +77,7 @@ fn a_paused_run_rests_saves_and_goes_on() {
     let said = ask(&run, Request::Pause).unwrap();
     // Chunks that were under way may arrive after the word.
     let mut resting =
-        reports(&run).filter(|r| r.actors.iter().all(|a| a.waits_for == "resume" && a.steps_per_s == 0.0));
+        run.reports().filter(|r| r.actors.iter().all(|a| a.waits_for == "resume" && a.steps_per_s == 0.0));
     let first = resting.next().unwrap();
     assert_eq!(first.phase, Phase::Paused);
     assert!(said.contains(&format!("after update {}", first.updates)), "{said} {}", first.updates);
@@ -125,9 +116,9 @@ fn live_options_change_and_others_are_refused_with_the_reason() {
     // Twice the old ratio, over more steps than either side may be ahead.
     let replayed =
         |report: &Report| (report.updates as usize * saved().agent.batch_size * saved().agent.batch_length) as f64;
-    let before = reports(&run).next().unwrap();
+    let before = run.reports().next().unwrap();
     run.make_steps(2000);
-    let after = reports(&run).next().unwrap();
+    let after = run.reports().next().unwrap();
     let ratio = (replayed(&after) - replayed(&before)) / (after.steps - before.steps) as f64;
     assert!((1.5..2.5).contains(&ratio), "{ratio}");
     let goal = after.steps + 100;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use learner::control::{Client, Request, Word};
+use learner::control::{Client, Request};
 use learner::evaluation::{FILE, Record, Source};
 use rustix::process::Signal;
 use shared::metrics::Report;
@@ -40,23 +40,13 @@ fn evaluator(run: &Run) -> Option<u32> {
     children(run.pid()).into_iter().find(|(_, args)| is_it(args)).map(|(pid, _)| pid)
 }
 
-/// Wait for a report of which something is so; one comes every half second.
-fn report(run: &Run, so: impl Fn(&Report) -> bool) -> Report {
-    run.make_steps(1);
-    let reports = Client::connect(&run.dir).unwrap().watch().unwrap().filter_map(|word| match word.unwrap() {
-        Word::Report(report) => Some(*report),
-        _ => None,
-    });
-    reports.into_iter().take(240).find(|report| so(report)).expect("a report of which it is so")
-}
-
 #[test]
 fn a_run_evaluates_newer_and_newer_versions_and_nothing_of_it_is_training() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
     let mut run = start(&folder, &evaluating(200, 3, &["eval.video=true", "actor.envs=2"]), &["--actors", "2"]);
     let found = wait_for_records(&folder, 4);
-    let report = report(&run, |report| report.evaluation.as_ref().is_some_and(|e| e.last.is_some()));
+    let report = run.report(|report| report.evaluation.as_ref().is_some_and(|e| e.last.is_some()));
     assert_eq!(report.actors.len(), 2, "the evaluation actor is none of those that are counted");
     let (ok, text) = lucid(&["watch", folder.to_str().unwrap(), "--once"]);
     assert!(ok && text.contains("over 3 episodes"), "{text}");
@@ -91,12 +81,12 @@ fn a_killed_evaluation_actor_is_back_and_training_goes_on() {
     let args = evaluating(100, 200, &["env.task=dummy_sleep"]);
     let mut run = start(&folder, &args, &["--actors", "1"]);
     let plays = |r: &Report| r.evaluation.as_ref().is_some_and(|e| e.running.is_some_and(|now| now.played > 0));
-    let first = report(&run, |r| r.updates > 0 && plays(r));
+    let first = run.report(|r| r.updates > 0 && plays(r));
     let broken = first.evaluation.unwrap().running.unwrap().version;
     let pid = evaluator(&run).unwrap();
     kill(pid, Signal::KILL);
     run.make_steps(200);
-    let again = report(&run, |r| {
+    let again = run.report(|r| {
         let evaluation = r.evaluation.as_ref().unwrap();
         evaluation.restarts == 1 && evaluation.running.is_some_and(|now| now.version > broken)
     });

@@ -1,6 +1,6 @@
 """Writes suites.json: what the wrappers of the official DreamerV3 code show, and for MiniGrid, for which it has none, the library.
 
-Run with the packages of docs/suites.md, those that the official code needs (elements, portal), and PYTHONPATH at its checkout.
+Run with the packages of docs/suites.md, those that the official code needs (elements, portal, gym==0.19.0), and PYTHONPATH at its checkout.
 """
 import json
 import os
@@ -10,7 +10,7 @@ import ale_py
 import gymnasium
 import numpy as np
 from dm_control import suite
-from embodied.envs import atari, crafter, dmc
+from embodied.envs import atari, crafter, dmc, procgen
 from minigrid.wrappers import RGBImgPartialObsWrapper
 
 SEED = 5
@@ -68,6 +68,8 @@ CASES = {
     "atari:pong": (games("pong", size=(96, 96)), 300),
     "atari100k:breakout": (games("breakout", size=(64, 64), sticky=False, gray=False, actions="needed"), 300),
     "minigrid:MiniGrid-DoorKey-6x6-v0": (MiniGrid("MiniGrid-DoorKey-6x6-v0"), 300),
+    "procgen:coinrun": (procgen.ProcGen("coinrun", size=(96, 96), rand_seed=SEED), 300),
+    "procgen:starpilot": (procgen.ProcGen("starpilot", size=(64, 64), rand_seed=SEED), 300),
     # Its steps differ from process to process.
     "crafter:reward": (crafter.Crafter("reward", seed=SEED), 0),
 }

@@ -7,8 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use learner::checkpoint::{Checkpoints, Cut};
+use learner::control::{Client, Word};
 use rustix::process::{Pid, Signal, kill_process};
 use shared::experience::{StreamId, VERSION};
+use shared::metrics::Report;
 
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -118,6 +120,21 @@ impl Run {
     pub fn make_steps(&self, more: u64) {
         let goal = self.steps() + more;
         wait_for("environment steps", || self.steps() >= goal);
+    }
+
+    /// Reports as they come, one every half second.
+    pub fn reports(&self) -> impl Iterator<Item = Report> + use<> {
+        let words = Client::connect(&self.dir).unwrap().watch().unwrap();
+        words.filter_map(|word| match word.unwrap() {
+            Word::Report(report) => Some(*report),
+            _ => None,
+        })
+    }
+
+    /// Wait for a report of which something is so.
+    pub fn report(&self, so: impl Fn(&Report) -> bool) -> Report {
+        self.make_steps(1);
+        self.reports().take(240).find(so).expect("a report of which it is so")
     }
 }
 

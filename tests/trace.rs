@@ -34,8 +34,9 @@ fn a_trace_tells_what_threads_of_all_processes_did_and_who_said_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
     let path = folder.to_str().unwrap();
-    let mut run = Run::start(&folder, &[&SMALL[..], &["--actors", "3"]].concat());
-    run.make_steps(1);
+    let evaluating = ["--set", "eval.every=100", "--actors", "3"];
+    let mut run = Run::start(&folder, &[&SMALL[..], &evaluating].concat());
+    run.report(|report| report.evaluation.as_ref().is_some_and(|evaluation| evaluation.pid != 0));
     let (ok, text) = lucid(&["trace", path, "--seconds", "0"]);
     assert!(!ok && text.contains("more than 0"), "{text}");
 
@@ -47,7 +48,7 @@ fn a_trace_tells_what_threads_of_all_processes_did_and_who_said_nothing() {
 
     let spans = spans(&folder);
     let processes: BTreeSet<&str> = spans.keys().map(|(process, _)| process.as_str()).collect();
-    assert_eq!(processes, BTreeSet::from(["launcher", "learner", "actor-0", "actor-2"]));
+    assert_eq!(processes, BTreeSet::from(["launcher", "learner", "actor-0", "actor-2", "evaluation"]));
     for (process, name) in [
         ("launcher", "wait for news"),
         ("launcher", "hear the learner"),
@@ -56,6 +57,7 @@ fn a_trace_tells_what_threads_of_all_processes_did_and_who_said_nothing() {
         ("learner", "backward"),
         ("actor-0", "policy"),
         ("actor-2", "policy"),
+        ("evaluation", "wait for the learner"),
     ] {
         let long = spans.get(&(process.into(), name.into()));
         assert!(long.is_some_and(|long| long.iter().sum::<f64>() > 0.0), "{process} {name}: {spans:?}");

@@ -1,6 +1,5 @@
 //! What arrives from the learner: snapshots, credits, its clock, and the word to stop.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -134,13 +133,6 @@ impl Receiver {
         self.inbox.credits.close();
     }
 
-    /// Experience matters more than a trace: one that fails is only told.
-    fn trace(&self, run: &Path, seconds: f64) {
-        let told = |result: std::io::Result<()>| drop(result.inspect_err(|e| tracing::warn!("no trace: {e}")));
-        let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        told(trace::record(run, &crate::name(self.index), length, told));
-    }
-
     fn next(&self) -> Result<(), ActorError> {
         let incoming = match self.link.recv() {
             Err(WireError::Decode { bytes, message }) => {
@@ -161,7 +153,7 @@ impl Receiver {
             ToActor::Credits { count } => self.inbox.credits.add(count),
             ToActor::Clock { update } => drop(self.inbox.clock.fetch_max(update, Ordering::Release)),
             ToActor::Pause { on } => self.inbox.pause.store(on, Ordering::Release),
-            ToActor::Trace { run, seconds } => self.trace(&run, seconds),
+            ToActor::Trace { run, seconds } => trace::record_aside(&run, &crate::name(self.index), seconds),
             ToActor::Stop => self.inbox.stop.store(true, Ordering::Release),
             ToActor::Refused { reason } => return Err(ActorError::Refused { reason }),
             ToActor::Welcome(_) => return Err(ActorError::Order { wanted: "snapshots, credits or stop" }),

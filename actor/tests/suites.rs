@@ -19,15 +19,16 @@ use shared::config::{Config, EnvConfig};
 use shared::env::{FLAGS, Space};
 
 /// What pip installs, once for all runs of the tests.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "gymnasium",
-    "numpy",
+    "numpy<2", // for procgen
     "pillow",
     "dm-control==1.0.50",
     "mujoco==3.17.0",
     "ale-py==0.12.1",
     "minigrid==3.2.0",
     "crafter==1.8.3",
+    "procgen-mirror==0.10.7",
 ];
 const RECORDS: &str = include_str!("../../tests/suites.json");
 const SEED: u64 = 5;
@@ -219,6 +220,17 @@ fn crafter_begins_as_the_official_one_and_gives_rewards_if_asked() {
 }
 
 #[test]
+fn procgen_is_the_official_one_in_its_own_size_and_in_others() {
+    compare("procgen", &[]);
+    compare("procgen", &["env.task=procgen:starpilot", "env.size=[64,64]"]);
+    // An episode that ends before its end is followed by a new level.
+    let mut env = env("procgen", &["env.time_limit=10"]);
+    let (first, _, _, ends) = play(&mut *env, 25);
+    assert_eq!(ends, [(9, false), (19, false)]);
+    assert_ne!(env.step(&Action::reset()).unwrap()["image"], first["image"]);
+}
+
+#[test]
 fn what_is_missing_or_unknown_is_said() {
     let bare = python::bare("suites-bare").join("bin/python3");
     let error = |preset: &str, sets: &[&str], python: &Path| {
@@ -230,9 +242,10 @@ fn what_is_missing_or_unknown_is_said() {
         ("atari100k", "ale-py==0.12.1 pillow"),
         ("minigrid", "minigrid==3.2.0"),
         ("crafter", "crafter==1.8.3"),
+        ("procgen", "procgen-mirror==0.10.7 pillow"),
     ] {
         let text = error(preset, &[], &bare);
-        assert!(text.contains(&format!("-m pip install gymnasium numpy {packages}")), "{text}");
+        assert!(text.contains("-m pip install gymnasium ") && text.contains(packages), "{text}");
     }
     let python = Path::new(with_suites());
     for (preset, sets, part) in [
@@ -242,6 +255,8 @@ fn what_is_missing_or_unknown_is_said() {
         ("atari", ["env.kwargs.lives=many"], "`env.kwargs.lives` is many"),
         ("atari", ["env.kwargs.odd=1"], "'odd'"),
         ("crafter", ["env.task=crafter:all"], "reward and noreward"),
+        ("procgen", ["env.task=procgen:pong"], "no game `pong`; it has bigfish, "),
+        ("procgen", ["env.observe=vector"], "pixels only"),
         ("minigrid", ["env.observe=both"], "pixels or vector"),
     ] {
         let text = error(preset, &sets, python);

@@ -9,6 +9,7 @@ use shared::trace::span;
 use shared::wire::{LinkSender, Waiting};
 
 use crate::RunError;
+use crate::evaluation::EVALUATION_ACTOR;
 use crate::launch::Notice;
 use crate::links::Link;
 use crate::plot::records::FILE;
@@ -189,7 +190,7 @@ impl<'a> Reporter<'a> {
     fn record_processes(&self) {
         let links = self.run.links.all();
         let actors = links.iter().map(|link| (format!("actor-{}", link.actor), link.pid));
-        let evaluation = self.run.evaluations.pid().map(|pid| ("evaluation".to_string(), pid));
+        let evaluation = self.run.evaluations.pid().map(|pid| (EVALUATION_ACTOR.to_string(), pid));
         for (name, pid) in actors.chain(evaluation).chain([("learner".to_string(), std::process::id())]) {
             if let Some(bytes) = resident(pid) {
                 self.run.record(&format!("memory/rss/{name}"), bytes);

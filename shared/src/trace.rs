@@ -161,6 +161,13 @@ pub fn record(
     spawned.map(drop).inspect_err(|_| BEGAN.store(0, Ordering::Release))
 }
 
+/// [`record`] in a process whose work matters more than a trace: what fails is told in its log only.
+pub fn record_aside(run: &Path, process: &str, seconds: f64) {
+    let told = |result: std::io::Result<()>| drop(result.inspect_err(|e| tracing::warn!("no trace: {e}")));
+    let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    told(record(run, process, length, told));
+}
+
 /// The spans between two times, as events of the Chrome trace format: microseconds, with names of process and threads.
 fn events(process: &str, times: [u64; 2]) -> Vec<Value> {
     let pid = std::process::id();

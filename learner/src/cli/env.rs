@@ -17,6 +17,16 @@ use crate::film_file;
 
 /// What [`Config`] lets the agent observe.
 const OBSERVE: [&str; 3] = ["pixels", "vector", "both"];
+/// Tasks that are processes of their own, whose names nobody can list.
+const IN_PYTHON: [[&str; 2]; 7] = [
+    ["gymnasium:ID", "any environment of Gymnasium, such as gymnasium:CartPole-v1 (docs/environments.md)"],
+    ["dmc:DOMAIN_TASK", "DeepMind Control, such as dmc:walker_walk (docs/suites.md, as those below)"],
+    ["atari:GAME", "Atari with sticky actions, such as atari:pong"],
+    ["atari100k:GAME", "Atari as in the benchmark of 100,000 steps"],
+    ["minigrid:ID", "MiniGrid, such as minigrid:MiniGrid-DoorKey-6x6-v0"],
+    ["procgen:GAME", "Procgen, such as procgen:coinrun"],
+    ["crafter:reward", "Crafter; crafter:noreward without rewards"],
+];
 /// Longest random episode.
 const LONGEST: usize = 100_000;
 
@@ -100,9 +110,10 @@ fn list() -> Result<(), RunError> {
     for [task, actions, see] in &rows {
         println!("{}  {}  {see}", pad(task, widths[0]), pad(actions, widths[1]));
     }
-    println!(
-        "gymnasium:ID, such as gymnasium:CartPole-v1: any environment of Gymnasium, in Python (docs/environments.md)"
-    );
+    println!();
+    for [task, what] in IN_PYTHON {
+        println!("{}  {what}", pad(task, widths[0]));
+    }
     Ok(())
 }
 

@@ -19,4 +19,4 @@ pub use play::{Plan, Play};
 pub use process::{Args, run};
 pub use record::{FILE, Record, Source};
 pub use serve::{Evaluations, serve};
-pub use words::{FromEvaluator, ToEvaluator};
+pub use words::{EVALUATION_ACTOR, FromEvaluator, ToEvaluator};

@@ -9,9 +9,10 @@ use shared::array::Array;
 use shared::config::Config;
 use shared::dreamer::Choice;
 use shared::env::Spaces;
+use shared::trace::{self, span};
 use shared::wire::{Bulk, Incoming, LinkReceiver, LinkSender, WireError, knock};
 
-use super::{FILMED, FromEvaluator, Plan, Play, ToEvaluator};
+use super::{EVALUATION_ACTOR, FILMED, FromEvaluator, Plan, Play, ToEvaluator};
 use crate::RunError;
 use crate::error::wire;
 use crate::media::{Kind, Media, MediaError, Picture};
@@ -36,6 +37,7 @@ pub struct Args {
 
 /// The whole life of the process.
 pub fn run(args: &Args) -> Result<(), RunError> {
+    trace::name_thread("evaluate");
     let (token, binary) = (args.token.clone(), env!("CARGO_PKG_VERSION").into());
     let hello = FromEvaluator::Hello { token, pid: std::process::id(), binary };
     let (sender, receiver) = knock(&args.join, &hello).map_err(wire("knocking at the learner's door"))?;
@@ -50,6 +52,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     Evaluator {
         choice: Choice::parse(&config.eval.actions).unwrap_or_default(),
         media: Media::of(&args.run, config.log.media_keep),
+        run: args.run.clone(),
         obs: welcome.env_obs,
         features: Arc::new(features),
         paused: false,
@@ -68,6 +71,7 @@ struct Evaluator {
     blueprint: Blueprint,
     choice: Choice,
     media: Media,
+    run: PathBuf,
     paused: bool,
     sender: LinkSender<FromEvaluator>,
     receiver: LinkReceiver<ToEvaluator>,
@@ -96,7 +100,10 @@ impl Evaluator {
     }
 
     fn hear(&mut self, patience: Duration) -> Result<Heard, RunError> {
-        let incoming = match self.receiver.recv_timeout(patience) {
+        let waiting = span("wait for the learner");
+        let heard = self.receiver.recv_timeout(patience);
+        drop(waiting);
+        let incoming = match heard {
             Err(WireError::Timeout { .. }) => return Ok(Heard::Nothing),
             other => other.map_err(wire("listening to the learner"))?,
         };
@@ -104,6 +111,10 @@ impl Evaluator {
             ToEvaluator::Evaluate { version, step } => Ok(Heard::Evaluate { version, step, snapshot: incoming.bulk }),
             ToEvaluator::Pause { on } => {
                 self.paused = on;
+                Ok(Heard::Nothing)
+            }
+            ToEvaluator::Trace { seconds } => {
+                trace::record_aside(&self.run, EVALUATION_ACTOR, seconds);
                 Ok(Heard::Nothing)
             }
             ToEvaluator::Stop => Ok(Heard::Stop),

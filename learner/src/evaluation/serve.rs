@@ -34,6 +34,8 @@ struct State {
     /// Of the evaluation actor; 0 while none is there.
     pid: u32,
     running: Option<Running>,
+    /// Seconds of a trace that the evaluation actor is to be asked for.
+    trace: Option<f64>,
     last: Option<Record>,
 }
 
@@ -59,6 +61,13 @@ impl Evaluations {
     /// Process of the evaluation actor, if it is there.
     pub fn pid(&self) -> Option<u32> {
         Some(self.state.lock().pid).filter(|pid| *pid != 0)
+    }
+
+    /// Have the evaluation actor record what it does; false if none is there.
+    pub fn trace(&self, seconds: f64) -> bool {
+        let mut state = self.state.lock();
+        state.trace = Some(seconds).filter(|_| state.pid != 0);
+        state.trace.is_some()
     }
 
     /// For the screen; none for a run without evaluations.
@@ -112,7 +121,7 @@ impl Evaluations {
     /// Nobody plays any more; what was being played.
     fn leave(&self) -> Option<Running> {
         let mut state = self.state.lock();
-        state.pid = 0;
+        (state.pid, state.trace) = (0, None);
         state.running.take()
     }
 }
@@ -152,6 +161,10 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
         let paused = run.limiter.is_paused();
         if paused != std::mem::replace(&mut rests, paused) {
             sender.send(&ToEvaluator::Pause { on: paused }).map_err(|e| e.to_string())?;
+        }
+        let trace = run.evaluations.state.lock().trace.take();
+        if let Some(seconds) = trace {
+            sender.send(&ToEvaluator::Trace { seconds }).map_err(|e| e.to_string())?;
         }
         let begun = if paused { None } else { run.evaluations.begin(run.env_steps(), run.snapshots.newest()) };
         if let Some(Running { snapshot, step, .. }) = begun {

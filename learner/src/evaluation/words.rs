@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use shared::wire::{Episode, Welcome};
 
+/// What the evaluation actor is called in logs, metrics and traces.
+pub const EVALUATION_ACTOR: &str = "evaluation";
+
 /// From the learner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToEvaluator {
@@ -24,6 +27,11 @@ pub enum ToEvaluator {
     Pause {
         /// Which of the two.
         on: bool,
+    },
+    /// Record what every thread does, and write it to the [file](shared::trace::file) of this process.
+    Trace {
+        /// For how long, seconds.
+        seconds: f64,
     },
     /// End, whatever is being played.
     Stop,

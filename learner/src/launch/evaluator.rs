@@ -8,6 +8,7 @@ use shared::config::Config;
 
 use super::child::Process;
 use crate::RunError;
+use crate::evaluation::EVALUATION_ACTOR;
 
 /// Until it is invited again, after nobody came.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -57,7 +58,7 @@ impl Evaluator {
         if matches!(self.state, State::Invited) {
             let (run, timeout) = (dir.to_string_lossy(), self.timeout.to_string());
             let args = ["evaluator", "--run", &run, "--join", door, "--timeout", &timeout].map(String::from);
-            self.state = State::Running(Process::start(dir, "evaluation", &args, token)?, door.into());
+            self.state = State::Running(Process::start(dir, EVALUATION_ACTOR, &args, token)?, door.into());
         }
         Ok(())
     }

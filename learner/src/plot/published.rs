@@ -23,8 +23,10 @@ const PIXELS: [(&str, Scores); 3] = [
     ("walker_stand", &[(50e3, 625.0), (100e3, 904.0)]),
 ];
 
-/// Marks for a task that the agent sees as `observe` says (`env.observe`); none where nothing was published for it.
+/// Marks for a task that the agent sees as `observe` says (`env.observe`), native or of the suite (`dmc:`); none where nothing was
+/// published for it.
 pub fn published(task: &str, observe: &str) -> Vec<Mark> {
+    let task = task.strip_prefix("dmc:").unwrap_or(task);
     let table: &[_] = if observe == "vector" { &VECTORS } else { &PIXELS };
     let found = table.iter().find(|(name, _)| *name == task);
     let mark = |at: &(f64, f64)| Mark { at: *at, label: format!("published {}", at.1) };
@@ -40,6 +42,8 @@ mod tests {
         let first = |task: &str, observe: &str| published(task, observe).first().map(|mark| mark.at);
         assert_eq!(first("cartpole_swingup", "vector"), Some((50e3, 294.0)));
         assert_eq!(first("cartpole_swingup", "pixels"), Some((50e3, 281.0)));
+        assert_eq!(first("dmc:walker_walk", "vector"), Some((50e3, 213.0)));
+        assert_eq!(first("gymnasium:walker_walk", "vector"), None);
         assert_eq!(first("catch", "pixels"), None);
     }
 }

@@ -12,7 +12,7 @@ use shared::trace;
 use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, WireError};
 
 use crate::desk::{Ask, Reply, Task};
-use crate::evaluation::{FromEvaluator, ToEvaluator, serve};
+use crate::evaluation::{EVALUATION_ACTOR, FromEvaluator, ToEvaluator, serve};
 use crate::ingest::Arrival;
 use crate::launch::{Notice, Order};
 use crate::links::Link;
@@ -114,13 +114,16 @@ impl Inner {
     /// The answer, when it is written, names the processes that record; the launcher has begun on its own.
     fn trace(&self, seconds: f64, reply: Reply) {
         let (run, links) = (&self.run, self.run.links.all());
-        let names: Vec<String> = links.iter().map(|link| actor::name(link.actor)).collect();
+        let mut names: Vec<String> = links.iter().map(|link| actor::name(link.actor)).collect();
         let (sender, result) = crossbeam::channel::bounded(1);
         let length = Duration::from_secs_f64(seconds);
         if let Err(error) = trace::record(&run.dir, "learner", length, move |end| drop(sender.send(end))) {
             return reply.refused(error.to_string());
         }
         links.iter().for_each(|link| link.trace(&run.dir, seconds));
+        if run.evaluations.trace(seconds) {
+            names.push(EVALUATION_ACTOR.into());
+        }
         thread::spawn(move || match result.recv() {
             Ok(Ok(())) => reply.done(format!("launcher learner {}", names.join(" "))),
             Ok(Err(error)) => reply.refused(format!("the learner's trace is not written: {error}")),

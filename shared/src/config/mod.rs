@@ -161,7 +161,7 @@ pub struct EnvConfig {
 pub const GYMNASIUM: &str = "gymnasium:";
 
 /// Suites whose tasks are named SUITE:TASK; they run in Python as Gymnasium's do.
-pub const SUITES: [&str; 5] = ["atari", "atari100k", "crafter", "dmc", "minigrid"];
+pub const SUITES: [&str; 6] = ["atari", "atari100k", "crafter", "dmc", "minigrid", "procgen"];
 
 impl EnvConfig {
     /// Whether the task is one of Gymnasium's or of a suite: what it shows is known only once it has been made.

@@ -10,6 +10,7 @@ SUITES = {
     "crafter": ("crafter", {}),
     "dmc": ("dmc", {}),
     "minigrid": ("minigrid", {}),
+    "procgen": ("procgen", {}),
 }
 
 

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::suite::Suite;
 
 /// What runs in the child, by name of module.
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     ("lucid_env", ""),
     ("lucid_env.channel", include_str!("../../../python/lucid_env/channel.py")),
     ("lucid_env.spaces", include_str!("../../../python/lucid_env/spaces.py")),
@@ -28,6 +28,7 @@ const SOURCES: [(&str, &str); 9] = [
     ("lucid_env.suites.crafter", include_str!("../../../python/lucid_env/suites/crafter.py")),
     ("lucid_env.suites.dmc", include_str!("../../../python/lucid_env/suites/dmc.py")),
     ("lucid_env.suites.minigrid", include_str!("../../../python/lucid_env/suites/minigrid.py")),
+    ("lucid_env.suites.procgen", include_str!("../../../python/lucid_env/suites/procgen.py")),
 ];
 /// What reads them.
 const BOOT: &str = include_str!("../../../python/lucid_env/boot.py");

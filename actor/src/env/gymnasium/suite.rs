@@ -32,6 +32,7 @@ impl Suite {
             "dmc" => "gymnasium numpy dm-control==1.0.50 mujoco==3.17.0",
             "atari" | "atari100k" => "gymnasium numpy ale-py==0.12.1 pillow",
             "minigrid" => "gymnasium numpy minigrid==3.2.0",
+            "procgen" => "gymnasium 'numpy<2' procgen-mirror==0.10.7 pillow",
             // Crafter asks for more than it needs to be played.
             _ => "gymnasium numpy crafter==1.8.3",
         }
