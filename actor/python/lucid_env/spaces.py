@@ -71,7 +71,7 @@ class Observations:
     """Writes observations of a space into memory."""
 
     def __init__(self, space):
-        self.space = space
+        self.space, self.nested = space, nested(space)
         self.entries, self.writers = [], []
         for key, leaf in leaves(space):
             entry, writer = observed(key or default_key(leaf), leaf)
@@ -89,7 +89,7 @@ class Observations:
         self.views = []
 
     def write(self, observation):
-        values = list(self.values(self.space, observation, ""))
+        values = list(self.values(self.space, observation, "")) if self.nested else [observation]
         for writer, value, view in zip(self.writers, values, self.views):
             writer(value, view)
 
@@ -186,7 +186,7 @@ class Actions:
     """Reads actions of a space from memory."""
 
     def __init__(self, space):
-        self.space, self.entries, self.readers = space, [], []
+        self.space, self.nested, self.entries, self.readers = space, nested(space), [], []
         for key, leaf in leaves(space, "action"):
             entries, reader = acted(key, leaf)
             self.entries.extend(entries)
@@ -200,7 +200,7 @@ class Actions:
         for count, reader in self.readers:
             values.append(reader(self.views[at : at + count]))
             at += count
-        return values[0] if len(values) == 1 and not nested(self.space) else self.build(self.space, iter(values))
+        return self.build(self.space, iter(values)) if self.nested else values[0]
 
     def build(self, space, values):
         if isinstance(space, gym.Dict):
@@ -222,7 +222,8 @@ def acted(key, space):
                 f"action `{key}` has no bounds (low {space.low.min()}, high {space.high.max()}): give its Box finite ones, "
                 "in the environment or in a wrapper (gymnasium.ActionWrapper)"
             )
-        return [Entry(key, "f32", space.shape)], lambda views: between(space, views[0])
+        bounds = space.low.astype(np.float64), space.high.astype(np.float64)
+        return [Entry(key, "f32", space.shape)], lambda views: between(*bounds, space.dtype, views[0])
     if isinstance(space, gym.Discrete):
         low = int(space.start)
         return [Entry(key, "i32", (), int(space.n))], lambda views: np.int64(low + int(views[0]))
@@ -238,8 +239,7 @@ def acted(key, space):
     raise unknown("action", key, space)
 
 
-def between(space, value):
+def between(low, high, dtype, value):
     """From [-1, 1], in which agents act, to the bounds of each element."""
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     value = np.clip(low + (value.astype(np.float64) + 1) / 2 * (high - low), low, high)
-    return (value if space.dtype.kind == "f" else np.rint(value)).astype(space.dtype)
+    return (value if dtype.kind == "f" else np.rint(value)).astype(dtype)
