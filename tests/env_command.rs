@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
+use crate::python;
 use crate::support::{flat, lucid};
 
 #[test]
@@ -66,4 +68,28 @@ fn mp4_is_made_by_ffmpeg_from_every_pixel() {
     let (ok, text) = play(&stand_in("#!/bin/sh\nfor file; do :; done\ncat >\"$file\"\n"));
     assert!(ok, "{text}");
     assert_eq!(fs::read(&film).unwrap().len(), 10 * 32 * 48 * 3);
+}
+
+#[test]
+fn an_activated_virtual_environment_is_the_one_that_is_used() {
+    let check = |virtual_env: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lucid"));
+        command
+            .args(["env", "check", "gymnasium:CartPole-v1", "--steps", "50"])
+            .args(more)
+            .env("VIRTUAL_ENV", virtual_env);
+        let output = command.output().unwrap();
+        (output.status.success(), flat(&String::from_utf8_lossy(&output.stderr)))
+    };
+    let bare = python::bare("activated-venv");
+    let (ok, text) = check(&bare, &[]);
+    let named = format!("`{}/bin/python3`hasnopackage`gymnasium`", bare.display());
+    assert!(!ok && text.contains(&named), "{text}");
+    let with_gymnasium = Path::new(python::python()).ancestors().nth(2).unwrap();
+    let (ok, text) = check(with_gymnasium, &[]);
+    assert!(ok, "{text}");
+    // What is asked for by name counts more.
+    let other = format!("env.python={}", python::python());
+    let (ok, text) = check(&bare, &["--set", &other]);
+    assert!(ok, "{text}");
 }

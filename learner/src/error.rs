@@ -64,7 +64,10 @@ pub enum RunError {
     Media(#[from] crate::media::MediaError),
     /// Nothing to film.
     #[error("task `{task}` draws no pictures, so there is nothing to film")]
-    #[diagnostic(help("leave --video out"))]
+    #[diagnostic(help(
+        "`lucid env check {task}` and `lucid eval` without --video step it unfilmed; where an error of its own stands above, what draws is \
+         missing"
+    ))]
     Film {
         /// The task.
         task: String,
