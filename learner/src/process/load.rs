@@ -54,8 +54,8 @@ impl RunSpaces {
     /// of it.
     pub fn through(config: &Config, run: &Path, recorded: Option<&Frozen>) -> Result<(Self, Option<Trunk>), RunError> {
         let (env, act) = Self::of_env(config)?;
-        // What one of Gymnasium's tasks shows is known only now.
-        let blind = config.env.is_gymnasium() && !env.values().any(Space::is_image);
+        // What a task that is not built in shows is known only now.
+        let blind = !config.env.is_native() && !env.values().any(Space::is_image);
         let trunk = if blind { None } else { Trunk::load(config, run, recorded)? };
         let agent = agent_spaces(&env, &config.vit, trunk.as_ref().map(|trunk| &trunk.spec))?;
         Ok((Self { env, agent, act }, trunk))
