@@ -21,6 +21,7 @@ mod links;
 mod lockstep;
 pub mod media;
 pub mod official;
+mod offline;
 pub mod optim;
 pub mod pickle;
 pub mod plot;

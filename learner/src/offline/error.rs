@@ -23,7 +23,9 @@ pub enum OfflineError {
     },
     /// An array of a file.
     #[error("{} cannot be imported: `{key}`{} {what}", path.display(), step.map_or(String::new(), |step| format!(" at step {step}")))]
-    #[diagnostic(help("env.* and vit.* of the run must be those that the steps were recorded with; docs/offline_data.md says what is read"))]
+    #[diagnostic(help(
+        "env.* and vit.* of the run must be those that the steps were recorded with; docs/offline_data.md says what is read"
+    ))]
     Entry {
         /// Which file.
         path: PathBuf,

@@ -46,7 +46,8 @@ pub fn streams(folder: &Path) -> Result<Vec<Vec<Source>>, OfflineError> {
         let hint = if inner.is_dir() { format!("; did you mean {}?", inner.display()) } else { String::new() };
         return Err(OfflineError::folder(folder, format!("it has no .npz files{hint}")));
     }
-    let (chunks, plain): (Vec<_>, Vec<_>) = paths.into_iter().map(|path| (Name::of(&path), path)).partition(|(name, _)| name.is_some());
+    let (chunks, plain): (Vec<_>, Vec<_>) =
+        paths.into_iter().map(|path| (Name::of(&path), path)).partition(|(name, _)| name.is_some());
     let mut streams = join(chunks.into_iter().filter_map(|(name, path)| Some((name?, path))).collect())?;
     let plain = plain.into_iter().map(|(_, path)| Source { path, length: None, begins: true }).collect::<Vec<_>>();
     streams.extend((!plain.is_empty()).then_some(plain));

@@ -213,6 +213,12 @@ impl Config {
         p.need(prio.maxfrac < 1.0 || prio.initial.is_finite(), || {
             "`replay.prio.maxfrac` is 1, must be below 1 where `replay.prio.initial` is inf".into()
         });
+        p.need(self.replay.import_updates == 0 || !self.replay.import.is_empty(), || {
+            format!(
+                "`replay.import_updates` is {}, must be 0 unless `replay.import` names a folder to import",
+                self.replay.import_updates
+            )
+        });
         p.between("replay.recexp", self.replay.recexp, 0.0, 100.0);
         p.need(self.replay.disk_gib >= 0.0, || {
             format!("`replay.disk_gib` is {}, must not be below 0", self.replay.disk_gib)

@@ -295,6 +295,10 @@ pub struct ReplayConfig {
     pub recexp: f64,
     /// Steps per chunk file.
     pub chunksize: usize,
+    /// Folder of recorded steps that a new run starts with (`docs/offline_data.md`); empty: none.
+    pub import: String,
+    /// Updates that are due on them.
+    pub import_updates: u64,
 }
 
 /// Shares of the ways to draw items from replay.
