@@ -10,6 +10,7 @@ mod evaluation;
 mod failures;
 mod gymnasium;
 mod official;
+mod offline;
 mod one_copy;
 mod processes;
 mod pty;

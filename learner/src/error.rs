@@ -35,6 +35,10 @@ pub enum RunError {
     /// A checkpoint of the official code.
     #[error(transparent)]
     Official(#[from] crate::official::OfficialError),
+    /// Experience that was recorded elsewhere.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Offline(#[from] crate::offline::OfflineError),
     /// Metrics.
     #[error(transparent)]
     Metric(#[from] shared::metrics::MetricError),

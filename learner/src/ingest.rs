@@ -8,7 +8,7 @@ use shared::experience::{Chunk, UPDATE};
 use shared::trace::span;
 
 use crate::links::Link;
-use crate::replay::LATENT_UPDATE;
+use crate::replay::{LATENT_UPDATE, Replay};
 use crate::run::Run;
 
 /// How often a thread that holds credits back looks around.
@@ -20,11 +20,7 @@ pub type Arrival = (Arc<Link>, Chunk);
 /// The ingest thread: until no actor is left.
 pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
     for (link, mut chunk) in arrivals {
-        if run.replay.dates_latents()
-            && let Some(acted) = chunk.columns.get(UPDATE)
-        {
-            chunk.columns.insert(LATENT_UPDATE.into(), acted.clone());
-        }
+        date_latents(&run.replay, &mut chunk);
         match insert(run, &chunk) {
             Ok(()) => {
                 if let Err(error) = run.replay.unload() {
@@ -50,6 +46,15 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
                 link.cut();
             }
         }
+    }
+}
+
+/// Say of what update the latents of a chunk are, where replay keeps that.
+pub fn date_latents(replay: &Replay, chunk: &mut Chunk) {
+    if replay.dates_latents()
+        && let Some(acted) = chunk.columns.get(UPDATE)
+    {
+        chunk.columns.insert(LATENT_UPDATE.into(), acted.clone());
     }
 }
 

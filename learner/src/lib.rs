@@ -21,6 +21,7 @@ mod links;
 mod lockstep;
 pub mod media;
 pub mod official;
+mod offline;
 pub mod optim;
 pub mod pickle;
 pub mod plot;
@@ -42,4 +43,23 @@ mod watch;
 pub mod web;
 pub mod weights;
 
+use std::process::ExitCode;
+
+/// Environments, for tasks of one's own.
+pub use actor::env;
 pub use error::RunError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The `lucid` program with tasks of one's own beside those that are built in: all of a `main`, and the first thing in it. The processes
+/// of a run are this binary again, so all that stands before runs in each of them.
+pub fn lucid(tasks: env::Tasks) -> ExitCode {
+    match tasks.install().map_err(RunError::from).and_then(|()| cli::main()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {:?}", miette::Report::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! The `lucid` program.
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use std::process::ExitCode;
 
-fn main() -> miette::Result<()> {
-    Ok(learner::cli::main()?)
+use learner::env::Tasks;
+
+fn main() -> ExitCode {
+    learner::lucid(Tasks::new())
 }

@@ -31,7 +31,7 @@ use crate::train_loop::Trainer;
 use doors::Doors;
 use load::Loaded;
 
-pub use load::{RunSpaces, origin};
+pub use load::{RunSpaces, import_steps, origin};
 
 /// How long actors may take to send what they have when the run ends.
 const FAREWELL: Duration = Duration::from_secs(15);

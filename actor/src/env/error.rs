@@ -1,11 +1,16 @@
 //! What can go wrong with an environment.
 
+use std::fmt::Display;
+
 /// What an environment or its wrapper can fail with. Every message names the task, the key, what was found and what
 /// was expected.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EnvError {
     /// No such task.
-    #[error("unknown task `{task}` in `env.task`; did you mean `{nearest}`? known: {known}")]
+    #[error(
+        "unknown task `{task}` in `env.task`; did you mean `{nearest}`? known: {known}; those of Gymnasium are named gymnasium:ID, \
+         those of a suite SUITE:TASK, with one of: {}", shared::config::SUITES.join(", ")
+    )]
     UnknownTask {
         /// The name asked for.
         task: String,
@@ -49,6 +54,22 @@ pub enum EnvError {
         found: String,
         /// What the observation space promises.
         expected: String,
+    },
+    /// An environment of one's own that failed; [`EnvError::failed`] makes it.
+    #[error("environment `{task}` failed: {what}")]
+    Failed {
+        /// Which task.
+        task: String,
+        /// Why.
+        what: String,
+    },
+    /// A task of one's own under a name that cannot be.
+    #[error("the task `{name}` cannot be added: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        why: String,
     },
     /// A process with an environment that could not be started.
     #[error("environment `{task}`: {what}\n{help}")]
@@ -99,6 +120,20 @@ pub enum EnvError {
 }
 
 impl EnvError {
+    /// Why an environment of your own failed, in words or as another error: `file.read().map_err(EnvError::failed)?`. Whoever runs
+    /// the environment adds the name of its task.
+    pub fn failed(why: impl Display) -> Self {
+        Self::Failed { task: String::new(), what: why.to_string() }
+    }
+
+    /// The same with the name of the task, where [`EnvError::failed`] left it out.
+    pub(super) fn of(self, name: &str) -> Self {
+        match self {
+            Self::Failed { task, what } if task.is_empty() => Self::Failed { task: name.into(), what },
+            other => other,
+        }
+    }
+
     /// A step after `is_last`.
     pub fn ended(task: &str) -> Self {
         Self::NeedsReset { task: task.into(), found: "after `is_last`" }

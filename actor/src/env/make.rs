@@ -1,6 +1,6 @@
 //! From a config to an environment with its wrappers.
 
-use shared::config::EnvConfig;
+use shared::config::{EnvConfig, GYMNASIUM};
 use shared::env::{Space, Spaces, TASKS};
 
 use super::cartpole::{self, Cartpole};
@@ -8,6 +8,7 @@ use super::catch::Catch;
 use super::dummy::Dummy;
 use super::gymnasium::{self, Gymnasium, Starting};
 use super::keydoor::{KeyDoor, View};
+use super::own;
 use super::pendulum::{Model, Pendulum};
 use super::pinpad::{self, PinPad};
 use super::slow::{Slow, Slowed};
@@ -37,7 +38,10 @@ pub fn make_all(config: &EnvConfig, seeds: &[u64], interrupt: &Interrupt) -> Res
 fn finish(config: &EnvConfig, seed: u64, started: Option<Starting>) -> Result<Box<dyn Env>, EnvError> {
     let bare = match started {
         Some(starting) => Box::new(Gymnasium::new(&config.task, starting)?),
-        None => native(config, seed)?,
+        None => match own::tasks().make(config, seed) {
+            Some(made) => made?,
+            None => native(config, seed)?,
+        },
     };
     let mut env = Box::new(ClipAction::new(NormalizeAction::new(bare))) as Box<dyn Env>;
     // Suites repeat actions themselves: they draw only what is seen.
@@ -107,11 +111,16 @@ fn dummy_observations(observe: Observe, [height, width]: [usize; 2]) -> Spaces {
     spaces
 }
 
-fn validate(config: &EnvConfig) -> Result<(), EnvError> {
+/// See that there is a task of this name, and that the other options of `env` can be.
+pub fn validate(config: &EnvConfig) -> Result<(), EnvError> {
     let fault = |key: &str, found: String, expected: &str| {
         let (task, key, expected) = (config.task.clone(), key.into(), expected.into());
         Err(EnvError::Config { task, key, found, expected })
     };
+    let in_python = config.task.starts_with(GYMNASIUM) || config.suite().is_some();
+    if !in_python && !config.is_native() && !own::tasks().names().any(|name| name == config.task) {
+        return Err(unknown(&config.task));
+    }
     if config.repeat == 0 {
         return fault("env.repeat", "0".into(), "at least 1");
     }
@@ -127,7 +136,8 @@ fn vectors_only(config: &EnvConfig) -> EnvError {
 }
 
 fn unknown(task: &str) -> EnvError {
-    let alike = |name: &&str| (strsim::jaro_winkler(task, name) * 1e6) as u64;
-    let nearest = TASKS.into_iter().max_by_key(alike).unwrap_or_default();
-    EnvError::UnknownTask { task: task.into(), nearest: nearest.into(), known: TASKS.join(", ") }
+    let known: Vec<&str> = TASKS.into_iter().chain(own::tasks().names()).collect();
+    let alike = |name: &&&str| (strsim::jaro_winkler(task, name) * 1e6) as u64;
+    let nearest = known.iter().max_by_key(alike).copied().unwrap_or_default();
+    EnvError::UnknownTask { task: task.into(), nearest: nearest.into(), known: known.join(", ") }
 }

@@ -33,7 +33,7 @@ impl Observe {
     }
 
     /// Spaces of the observed among an image of `size` (height, width) and these numbers, and of flags and reward.
-    pub(super) fn spaces<const N: usize>(self, size: [usize; 2], numbers: [(&str, Space); N]) -> Spaces {
+    pub fn spaces<const N: usize>(self, size: [usize; 2], numbers: [(&str, Space); N]) -> Spaces {
         let image = self.pixels().then(|| ("image", Space::image(size[0], size[1], 3)));
         let numbers = numbers.into_iter().filter(|_| self.vector());
         let observed = image.into_iter().chain(numbers).map(|(key, space)| (key.to_string(), space));
@@ -41,7 +41,7 @@ impl Observe {
     }
 
     /// A step with what is observed of image and numbers; the rest is not made.
-    pub(super) fn step<const N: usize>(
+    pub fn step<const N: usize>(
         self,
         outcome: Outcome,
         image: impl FnOnce() -> Array,
@@ -49,9 +49,7 @@ impl Observe {
     ) -> Step {
         let image = self.pixels().then(|| ("image", image()));
         let numbers = self.vector().then(numbers).into_iter().flatten();
-        let mut step = image.into_iter().chain(numbers).map(|(key, array)| (key.to_string(), array)).collect();
-        outcome.write(&mut step);
-        step
+        outcome.step(image.into_iter().chain(numbers))
     }
 
     /// Whether images are drawn.

@@ -38,7 +38,14 @@ impl Outcome {
         step.extend(FLAGS.map(String::from).into_iter().zip(values));
     }
 
-    /// Spaces of the flags and the reward.
+    /// A step: what was observed, with these flags and this reward.
+    pub fn step<K: Into<String>>(self, observed: impl IntoIterator<Item = (K, Array)>) -> Step {
+        let mut step = observed.into_iter().map(|(key, array)| (key.into(), array)).collect();
+        self.write(&mut step);
+        step
+    }
+
+    /// Spaces of the flags and the reward, which every environment's observation has.
     pub fn spaces() -> Spaces {
         let spaces = [Space::flag(), Space::flag(), Space::flag(), Space::vector(&[])];
         FLAGS.map(String::from).into_iter().zip(spaces).collect()

@@ -31,6 +31,8 @@ impl Run {
             fracs: Default::default(),
             prio: Default::default(),
             recexp: 1.0,
+            import: String::new(),
+            import_updates: 0,
         }
     }
 

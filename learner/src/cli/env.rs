@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use actor::env::{Action, Env, Outcome, TASKS, make, sample_action};
+use actor::env::{Action, Env, Outcome, TASKS, make, sample_action, tasks};
 use clap::Subcommand;
 use console::{Alignment, pad_str};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::config::Config;
-use shared::env::Spaces;
+use shared::env::{FLAGS, Spaces};
 
 use crate::RunError;
 use crate::env_check::{Entry, Finding, Report, words};
@@ -33,7 +33,7 @@ const LONGEST: usize = 100_000;
 /// Look at environments before training in them.
 #[derive(Debug, Subcommand)]
 pub enum Args {
-    /// The built-in tasks, with what each lets an agent see and do.
+    /// The tasks that are built in, and those that this program adds, with what each lets an agent see and do.
     List,
     /// Step a task with random actions, and say what of it would hinder training. Ends with an error if anything makes training
     /// impossible or wrong.
@@ -95,15 +95,14 @@ impl Task {
 
 fn list() -> Result<(), RunError> {
     let mut rows = vec![["task", "actions", "agents see"].map(String::from)];
-    for task in TASKS {
+    for task in TASKS.into_iter().chain(tasks().names()) {
         let made = |observe: &'static str| {
             let task = Task { task: task.into(), set: vec![format!("env.observe={observe}")], seed: 0 };
             Some((observe, make(&task.config().ok()?.env, 0).ok()?))
         };
         let found: Vec<_> = OBSERVE.into_iter().filter_map(made).collect();
         let actions = found.first().map_or(String::new(), |(_, env)| in_words(&env.act_space()));
-        let see = found.iter().map(|(observe, _)| *observe).collect::<Vec<_>>().join(", ");
-        rows.push([task.into(), actions, see]);
+        rows.push([task.into(), actions, seen(&found)]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1)];
@@ -115,6 +114,20 @@ fn list() -> Result<(), RunError> {
         println!("{}  {what}", pad(task, widths[0]));
     }
     Ok(())
+}
+
+/// Which of `env.observe` there is, or what is seen where it makes no difference.
+fn seen(found: &[(&str, Box<dyn Env>)]) -> String {
+    let spaces: Vec<Spaces> = found.iter().map(|(_, env)| env.obs_space()).collect();
+    match spaces.split_first() {
+        Some((first, rest)) if !rest.is_empty() && rest.iter().all(|other| other == first) => {
+            let flag = |key: &String| FLAGS.contains(&key.as_str());
+            in_words(
+                &first.iter().filter(|(key, _)| !flag(key)).map(|(key, space)| (key.clone(), space.clone())).collect(),
+            )
+        }
+        _ => found.iter().map(|(observe, _)| *observe).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn in_words(spaces: &Spaces) -> String {

@@ -53,6 +53,7 @@ pub fn resolve(request: &Request) -> Result<Resolved, RunError> {
     let file = dir.join("config.toml");
     let resumed = file.exists();
     let config = if resumed { resume(&dir, &file, request)? } else { Config::load(&request.presets, &request.sets)? };
+    actor::env::validate(&config.env)?;
     for folder in [&dir, &dir.join("logs")] {
         fs::create_dir_all(folder).map_err(io("create", folder))?;
     }

@@ -23,6 +23,7 @@ use crate::checkpoint::{self, Checkpoints, Counters, Cut, Frozen};
 use crate::evaluation::can_film;
 use crate::frozen::Trunk;
 use crate::limiter::{Limiter, LimiterState, Limits};
+use crate::offline;
 use crate::proof::check_frozen;
 use crate::replay::{Forecast, Replay, Sampled};
 use crate::run::{Parts, Run};
@@ -54,8 +55,8 @@ impl RunSpaces {
     /// of it.
     pub fn through(config: &Config, run: &Path, recorded: Option<&Frozen>) -> Result<(Self, Option<Trunk>), RunError> {
         let (env, act) = Self::of_env(config)?;
-        // What one of Gymnasium's tasks shows is known only now.
-        let blind = config.env.is_gymnasium() && !env.values().any(Space::is_image);
+        // What a task that is not built in shows is known only now.
+        let blind = !config.env.is_native() && !env.values().any(Space::is_image);
         let trunk = if blind { None } else { Trunk::load(config, run, recorded)? };
         let agent = agent_spaces(&env, &config.vit, trunk.as_ref().map(|trunk| &trunk.spec))?;
         Ok((Self { env, agent, act }, trunk))
@@ -103,7 +104,7 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     }
     let (agent, rest) = match resumed {
         Some(loaded) => restore(args, &config, &spaces, trunk.as_ref(), (&checkpoints, loaded), &mut warnings)?,
-        None => create(&config, &spaces, trunk.as_ref(), threads, checkpoints.replay_dir())?,
+        None => create(&config, &spaces, trunk.as_ref(), threads, checkpoints.replay_dir(), &mut warnings)?,
     };
     check_acting(&config, &spaces, trunk.as_ref(), &agent.policy_params()?)?;
     let forecast = forecast(&config, &spaces);
@@ -133,6 +134,7 @@ fn create(
     trunk: Option<&Trunk>,
     threads: usize,
     replay_dir: &Path,
+    news: &mut Vec<String>,
 ) -> Result<(Agent, Rest), RunError> {
     let device = shared::device::open(&config.run.learner_device)?;
     let options = config.agent_through(trunk.map(|trunk| &trunk.spec), &spaces.env)?;
@@ -147,8 +149,27 @@ fn create(
     let agent = Agent::new(&options, Origin { device, statistics, pretrained, ..origin(config, spaces) })?;
     let (length, context) = (config.agent.sample_length(), config.agent.replay_context);
     let replay = Replay::new(&config.replay, length, context, config.run.seed, replay_dir)?;
-    let rest = Rest { replay, counters: Counters::default(), limiter: LimiterState::default(), pending: Vec::new() };
-    Ok((agent, rest))
+    let limiter = import_steps(config, spaces, trunk, threads, &replay, news)?;
+    Ok((agent, Rest { replay, counters: Counters::default(), limiter, pending: Vec::new() }))
+}
+
+/// What is in replay before the first step, and which updates are due on it. Imported steps are none of the run's: they make
+/// no update due but those that are asked for.
+pub fn import_steps(
+    config: &Config,
+    spaces: &RunSpaces,
+    trunk: Option<&Trunk>,
+    threads: usize,
+    replay: &Replay,
+    news: &mut Vec<String>,
+) -> Result<LimiterState, RunError> {
+    if config.replay.import.is_empty() {
+        return Ok(LimiterState::default());
+    }
+    news.extend(offline::import(config, spaces, trunk, threads, replay)?);
+    let limits = limits(config);
+    let due = config.replay.import_updates as f64 * limits.update as f64;
+    Ok(LimiterState { open: replay.stats().items >= limits.min_items, due })
 }
 
 /// From a checkpoint.

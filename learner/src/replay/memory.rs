@@ -83,6 +83,8 @@ mod tests {
             fracs: Default::default(),
             prio: Default::default(),
             recexp: 1.0,
+            import: String::new(),
+            import_updates: 0,
         }
     }
 

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use shared::array::Array;
 use shared::config::ReplayConfig;
-use shared::experience::Chunk;
+use shared::experience::{Chunk, StreamId};
 
 pub use error::ReplayError;
 pub use layout::{Column, LATENT_UPDATE};
@@ -35,6 +35,9 @@ pub use memory::Forecast;
 pub use priority::PriorityRecord;
 pub use sampled::{CONSEC, Sampled, StepId};
 pub use save::{PendingSave, sweep};
+
+/// In the place of an actor's index: streams that were recorded elsewhere.
+pub const IMPORTED: u32 = u32::MAX;
 
 /// Recent experience of all streams.
 pub struct Replay {
@@ -90,6 +93,11 @@ impl Replay {
     /// does not continue its stream, or whose columns differ from the first chunk's, is refused and changes nothing.
     pub fn insert(&self, chunk: &Chunk) -> Result<Inserted, ReplayError> {
         self.store.lock().insert(chunk)
+    }
+
+    /// Nothing more comes of a stream: its steps go with the last item that needs them.
+    pub fn close(&self, stream: StreamId) {
+        self.store.lock().close(stream);
     }
 
     /// Draw a batch of `rows` items: those of the online queue first, then over all as `replay.fracs` says, with replacement.

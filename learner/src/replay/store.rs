@@ -18,7 +18,7 @@ use super::manifest::PartRecord;
 use super::priority::Priority;
 use super::sampled::{CONSEC, Sampled, StepId};
 use super::stream::{Place, Stream};
-use super::{Inserted, ReplayError, Stats};
+use super::{IMPORTED, Inserted, ReplayError, Stats};
 
 /// One thing to sample: `length` steps of a stream from `start` on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,6 +137,11 @@ impl Store {
         self.drop_finished();
     }
 
+    pub fn close(&mut self, id: StreamId) {
+        self.streams.entry(id).and_modify(|stream| stream.closed = true);
+        self.drop_finished();
+    }
+
     fn drop_finished(&mut self) {
         let (evicted, on_disk) = (&mut self.evicted, &mut self.on_disk);
         self.streams.retain(|_, stream| {
@@ -199,8 +204,8 @@ impl Store {
 
     fn add(&mut self, item: Item) {
         self.items.push_back(item);
-        // Starts a whole item apart, so that the queue passes over the stream once.
-        if self.config.online && item.start.is_multiple_of(self.length as u64) {
+        // Starts a whole item apart, so that the queue passes over the stream once. What was recorded elsewhere is not new.
+        if self.config.online && item.stream.actor != IMPORTED && item.start.is_multiple_of(self.length as u64) {
             self.online.push_back(item);
         }
         if let Some(priority) = &mut self.priority {

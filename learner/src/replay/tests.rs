@@ -21,6 +21,8 @@ fn config() -> ReplayConfig {
         disk_gib: 0.0,
         online: true,
         chunksize: 4,
+        import: String::new(),
+        import_updates: 0,
         fracs: Default::default(),
         prio: Default::default(),
         recexp: 1.0,

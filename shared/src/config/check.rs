@@ -4,12 +4,11 @@ use regex::Regex;
 
 use crate::device;
 use crate::dreamer::Choice;
-use crate::env::TASKS;
 use crate::kernels::Precision;
 use crate::nn::{Style, StyleError};
 
 use super::{
-    AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig, SUITES, TrainableBlocks,
+    AgentConfig, Config, ConfigError, DecSimpleConfig, EncSimpleConfig, NormConfig, RssmConfig, TrainableBlocks,
 };
 
 /// Problems found so far.
@@ -112,15 +111,6 @@ impl Config {
 
     fn check_seeing(&self, p: &mut Problems) {
         let (env, vit) = (&self.env, &self.vit);
-        p.need(TASKS.contains(&env.task.as_str()) || env.is_gymnasium(), || {
-            format!(
-                "`env.task` is `{}`: the environment of this task is not built in; built in are: {}; those of Gymnasium are \
-                 named gymnasium:ID, those of a suite SUITE:TASK, with one of: {}",
-                env.task,
-                TASKS.join(", "),
-                SUITES.join(", ")
-            )
-        });
         p.one_of("env.observe", &env.observe, &["pixels", "vector", "both"]);
         p.positive(&[("env.repeat", env.repeat), ("env.size", env.size[0]), ("env.size", env.size[1])]);
         p.one_of("vit.features", &vit.features, &["pretrained", "random", "zero"]);
@@ -146,7 +136,7 @@ impl Config {
                 .into()
         });
         p.between("env.timeout", env.timeout, 0.001, 1e9);
-        if env.observe != "vector" && !env.is_gymnasium() {
+        if env.observe != "vector" && env.is_native() {
             self.check_image(p);
         }
     }
@@ -234,6 +224,12 @@ impl Config {
         p.between("replay.prio.initial", prio.initial, 0.0, f64::INFINITY);
         p.need(prio.maxfrac < 1.0 || prio.initial.is_finite(), || {
             "`replay.prio.maxfrac` is 1, must be below 1 where `replay.prio.initial` is inf".into()
+        });
+        p.need(self.replay.import_updates == 0 || !self.replay.import.is_empty(), || {
+            format!(
+                "`replay.import_updates` is {}, must be 0 unless `replay.import` names a folder to import",
+                self.replay.import_updates
+            )
         });
         p.between("replay.recexp", self.replay.recexp, 0.0, 100.0);
         p.need(self.replay.disk_gib >= 0.0, || {

@@ -20,7 +20,7 @@ pub use error::{ConfigError, nearest};
 pub use presets::{DEFAULTS, PRESETS};
 pub use tree::Difference;
 
-use crate::env::Spaces;
+use crate::env::{Spaces, TASKS};
 use crate::vit::{TailSpec, VitError, VitSpec};
 
 /// Everything a run can be told.
@@ -136,8 +136,9 @@ pub struct RunConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct EnvConfig {
-    /// One of [`TASKS`](crate::env::TASKS), which `docs/native_environments.md` describes, `gymnasium:ID` (`docs/environments.md`), or
-    /// `SUITE:TASK` for one of [`SUITES`] (`docs/suites.md`).
+    /// One of [`TASKS`], which `docs/native_environments.md` describes, `gymnasium:ID` or a task of your own
+    /// (`docs/environments.md`), or `SUITE:TASK` for one of [`SUITES`] (`docs/suites.md`). Whether there is such a task is asked
+    /// where environments are made, which is what knows tasks of one's own.
     pub task: String,
     /// What the agent observes: `pixels`, `vector` or `both`.
     pub observe: String,
@@ -153,7 +154,7 @@ pub struct EnvConfig {
     pub timeout: f64,
     /// Restarts of one environment's process within a minute before its actor ends.
     pub max_restarts: usize,
-    /// Keyword arguments for `gymnasium.make`, or settings of a suite.
+    /// Keyword arguments for `gymnasium.make`, or settings of a suite or of a task of your own.
     pub kwargs: Table,
 }
 
@@ -164,9 +165,9 @@ pub const GYMNASIUM: &str = "gymnasium:";
 pub const SUITES: [&str; 6] = ["atari", "atari100k", "crafter", "dmc", "minigrid", "procgen"];
 
 impl EnvConfig {
-    /// Whether the task is one of Gymnasium's or of a suite: what it shows is known only once it has been made.
-    pub fn is_gymnasium(&self) -> bool {
-        self.task.starts_with(GYMNASIUM) || self.suite().is_some()
+    /// Whether the task is built in; what any other shows is known only once it has been made.
+    pub fn is_native(&self) -> bool {
+        TASKS.contains(&self.task.as_str())
     }
 
     /// Suite and name of a suite's task.
@@ -296,6 +297,10 @@ pub struct ReplayConfig {
     pub recexp: f64,
     /// Steps per chunk file.
     pub chunksize: usize,
+    /// Folder of recorded steps that a new run starts with (`docs/offline_data.md`); empty: none.
+    pub import: String,
+    /// Updates that are due on them.
+    pub import_updates: u64,
 }
 
 /// Shares of the ways to draw items from replay.

@@ -33,16 +33,6 @@ fn every_file_of_the_presets_folder_is_built_in() {
 }
 
 #[test]
-fn tasks_that_are_not_built_in_are_told_from_those_that_are() {
-    let message = error(NONE, &["env.task=atari_pong"]);
-    assert!(
-        message.contains("`env.task` is `atari_pong`: the environment of this task is not built in; "),
-        "{message}"
-    );
-    assert!(message.contains("built in are: catch, tmaze, cartpole_balance, "), "{message}");
-}
-
-#[test]
 fn task_presets_have_the_official_settings() {
     // Train ratio, environments, action repeat, side of images.
     let settings = [
