@@ -49,6 +49,7 @@ use std::process::ExitCode;
 pub use actor::env;
 pub use error::RunError;
 
+/// Here, so that a program with tasks of its own has it too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

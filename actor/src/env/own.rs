@@ -207,7 +207,11 @@ impl Env for Own {
     }
 
     fn begin(&mut self, action: &Action) {
-        self.broken = guarded(&self.task, || Ok(self.env.begin(action))).err();
+        let begin = || {
+            self.env.begin(action);
+            Ok(())
+        };
+        self.broken = guarded(&self.task, begin).err();
     }
 
     fn set_patient(&mut self, patient: bool) {

@@ -59,8 +59,8 @@ impl Boat {
     /// the agent does not take the end for something that the boat has done.
     fn sail(&mut self, thrust: &[f32]) -> Outcome {
         let before = self.distance();
-        for axis in 0..2 {
-            self.velocity[axis] = 0.9 * self.velocity[axis] + 0.02 * thrust[axis];
+        for (axis, thrust) in thrust.iter().enumerate() {
+            self.velocity[axis] = 0.9 * self.velocity[axis] + 0.02 * thrust;
             let drift = if axis == 0 { self.current } else { 0.0 };
             self.position[axis] = (self.position[axis] + self.velocity[axis] + drift).clamp(-1.0, 1.0);
         }

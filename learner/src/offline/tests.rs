@@ -235,6 +235,9 @@ fn images_must_be_bytes_of_the_runs_size() {
     assert_eq!(what, "has the shape [4, 3, 3, 3], must have [4, 2, 2, 3]");
 }
 
+/// Reads one number.
+type Number = fn(&[u8]) -> f64;
+
 proptest! {
     /// Numbers of every type come back as they were written.
     #[test]
@@ -243,7 +246,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 48),
         rows in proptest::sample::select(vec![1usize, 2, 3, 6]),
     ) {
-        let types: [(&str, usize, fn(&[u8]) -> f64); 11] = [
+        let types: [(&str, usize, Number); 11] = [
             ("|i1", 1, |b| b[0] as i8 as f64),
             ("|u1", 1, |b| b[0] as f64),
             ("<i2", 2, |b| i16::from_le_bytes(b.try_into().unwrap()) as f64),

@@ -93,6 +93,23 @@ fn the_online_queue_passes_over_a_stream_once_and_comes_first() {
 }
 
 #[test]
+fn an_imported_stream_is_not_new_and_goes_with_its_items() {
+    let dir = tempfile::tempdir().unwrap();
+    let replay = replay(&config(), dir.path());
+    let imported = |env| StreamId { actor: IMPORTED, generation: 0, env };
+    for (env, steps) in [(0, 30), (1, 3)] {
+        replay.insert(&chunk(imported(env), 0, steps)).unwrap();
+        replay.close(imported(env));
+    }
+    let stats = replay.stats();
+    assert_eq!((stats.streams, stats.steps, stats.inserted), (1, 30, 33), "one too short for an item is gone");
+    assert_eq!(replay.sample(4).unwrap().from_online, 0);
+    replay.insert(&chunk(stream(0), 0, 60)).unwrap();
+    assert_eq!(replay.stats().streams, 1, "newer steps take its place");
+    assert!(replay.sample(4).unwrap().from_online > 0);
+}
+
+#[test]
 fn a_look_changes_nothing_and_has_the_first_steps_of_items() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
