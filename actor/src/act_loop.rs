@@ -1,4 +1,4 @@
-//! The act loop: one batched policy call per step of all environments.
+//! The act loop: one batched policy call for all environments that are ready.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,110 +6,112 @@ use std::sync::Arc;
 use shared::array::Array;
 use shared::dist::Seeded;
 use shared::dreamer::Acted;
-use shared::env::{FLAGS, Space, Spaces};
+use shared::env::{FLAGS, Spaces};
 use shared::experience::{DETER, STOCH, UPDATE, VERSION, classes_of};
 
-use crate::env::{Action, Env, EnvError, Outcome, Step};
+use crate::env::{Action, Outcome};
 use crate::meter::{Meter, Part};
 use crate::receiver::Policy;
+use crate::scheduler::{Ready, Scheduler};
 use crate::{ActorError, Features};
 
 /// Environments with their recurrent state.
 pub struct ActLoop {
     task: String,
     obs: Spaces,
-    envs: Vec<Box<dyn Env>>,
-    next: Vec<Action>,
-    present: Vec<bool>,
-    acted: Option<Acted>,
+    scheduler: Scheduler,
+    ready: Vec<Ready>,
+    /// What all environments carry from step to step.
+    carried: Option<Acted>,
+    /// What those carry that act while others do not.
+    some: Option<Acted>,
+    /// Update of the snapshot that chose each environment's last action.
+    chosen: Vec<Option<u64>>,
     features: Arc<Features>,
     draws: Seeded,
 }
 
+/// One step of some environments, to be recorded.
+pub struct Acts {
+    /// Indices of these K environments.
+    pub envs: Vec<usize>,
+    /// Rows in their order, [K, …].
+    pub columns: BTreeMap<String, Array>,
+}
+
 impl ActLoop {
-    /// All environments start with a reset. `obs` is the environments' space.
-    pub fn new(
-        task: &str,
-        obs: Spaces,
-        envs: Vec<Box<dyn Env>>,
-        features: impl Into<Arc<Features>>,
-        seed: u64,
-    ) -> Self {
-        let features = features.into();
-        let next = envs.iter().map(|_| Action::reset()).collect();
-        let (present, task) = (vec![true; envs.len()], task.into());
-        Self { task, obs, envs, next, present, acted: None, features, draws: Seeded::new(seed) }
+    /// All environments start with a reset. `obs` is their space, `task` the name that errors carry.
+    pub fn new(task: &str, obs: Spaces, scheduler: Scheduler, features: impl Into<Arc<Features>>, seed: u64) -> Self {
+        let (features, draws, chosen) = (features.into(), Seeded::new(seed), vec![None; scheduler.count()]);
+        Self { task: task.into(), obs, scheduler, ready: vec![], carried: None, some: None, chosen, features, draws }
     }
 
-    /// From now on no step waits for an environment that is being started again: [`ActLoop::present`] says which took part.
-    pub fn leave_behind(mut self) -> Self {
-        self.envs.iter_mut().for_each(|env| env.set_patient(false));
-        self
+    /// Wait until enough environments are ready to be acted for; false where that takes long, and it is time to look around.
+    pub fn wait(&mut self, meter: &mut Meter) -> Result<bool, ActorError> {
+        Ok(meter.time(Part::Env, || self.scheduler.wait(&mut self.ready))?)
     }
 
-    /// Which environments took part in the last step. Rows of the others hold nothing.
-    pub fn present(&self) -> &[bool] {
-        &self.present
+    /// How many environments are ready.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
     }
 
-    /// One step of all N environments: what is to be recorded, columns [N, …]; without columns if none of them took part.
-    pub fn step(&mut self, policy: &Policy, meter: &mut Meter) -> Result<BTreeMap<String, Array>, ActorError> {
-        let steps = meter.time(Part::Env, || self.step_envs())?;
-        if !self.present.contains(&true) {
-            return Ok(BTreeMap::new());
+    /// Wait, however long it takes, and act.
+    pub fn step(&mut self, policy: &Policy, meter: &mut Meter) -> Result<Acts, ActorError> {
+        while !self.wait(meter)? {}
+        self.act(policy, meter)
+    }
+
+    /// Choose actions for all environments that are ready, of which there must be one.
+    pub fn act(&mut self, policy: &Policy, meter: &mut Meter) -> Result<Acts, ActorError> {
+        let ready = std::mem::take(&mut self.ready);
+        let envs: Vec<usize> = ready.iter().map(|ready| ready.env).collect();
+        let outcomes: Vec<Outcome> = ready.iter().map(|ready| Outcome::of(&ready.step)).collect();
+        for (env, o) in envs.iter().zip(&outcomes) {
+            meter.step(*env, o.reward, o.is_first, o.is_last);
         }
-        let outcomes: Vec<Outcome> = steps.iter().map(Outcome::of).collect();
-        for (env, o) in outcomes.iter().enumerate().filter(|(env, _)| self.present[*env]) {
-            meter.step(env, o.reward, o.is_first, o.is_last);
-        }
-        let obs = self.stack(&steps)?;
+        let obs = self.stack(&ready)?;
         let mut columns = meter.time(Part::Features, || self.features.observe(obs))?;
-        let n = self.envs.len();
-        let acted = self.acted.get_or_insert_with(|| policy.acting.initial(n));
-        meter.time(Part::Policy, || policy.acting.step(acted, &columns, &mut self.draws))?;
-        let mut actions = acted.actions.clone();
+        let acted = meter.time(Part::Policy, || self.choose(policy, &envs, &columns))?;
+        let (mut actions, deter, stoch) = (acted.actions.clone(), acted.deter.clone(), classes_of(&acted.stoch));
         zero_at_the_end(&mut actions, &outcomes);
-        let resets = |row: usize, o: &Outcome| o.is_last || !self.present[row];
-        self.next = outcomes.iter().enumerate().map(|(row, o)| action(&actions, row, resets(row, o))).collect();
+        for (row, (ready, outcome)) in ready.iter().zip(&outcomes).enumerate() {
+            self.scheduler.act(ready.env, action(&actions, row, outcome.is_last));
+            let before = self.chosen[ready.env].replace(policy.update).unwrap_or(policy.update);
+            meter.chosen(ready.since.elapsed(), policy.update.saturating_sub(before));
+        }
+        let k = envs.len();
         columns.extend(actions);
-        columns.insert(DETER.into(), acted.deter.clone());
-        columns.insert(STOCH.into(), classes_of(&acted.stoch));
-        columns.insert(VERSION.into(), Array::u64(&[n], &vec![policy.version; n]));
-        columns.insert(UPDATE.into(), Array::u64(&[n], &vec![policy.update; n]));
-        Ok(columns)
+        columns.insert(DETER.into(), deter);
+        columns.insert(STOCH.into(), stoch);
+        columns.insert(VERSION.into(), Array::u64(&[k], &vec![policy.version; k]));
+        columns.insert(UPDATE.into(), Array::u64(&[k], &vec![policy.update; k]));
+        Ok(Acts { envs, columns })
     }
 
-    fn step_envs(&mut self) -> Result<Vec<Step>, ActorError> {
-        for (env, action) in self.envs.iter_mut().zip(&self.next) {
-            env.begin(action);
+    /// One call of the policy for these environments; rows are in their order.
+    fn choose(&mut self, policy: &Policy, envs: &[usize], obs: &BTreeMap<String, Array>) -> Result<&Acted, ActorError> {
+        let all = self.scheduler.count();
+        let carried = self.carried.get_or_insert_with(|| policy.acting.initial(all));
+        if envs.iter().copied().eq(0..all) {
+            policy.acting.step(carried, obs, &mut self.draws)?;
+            return Ok(carried);
         }
-        let mut steps = Vec::with_capacity(self.envs.len());
-        for (row, (env, action)) in self.envs.iter_mut().zip(&self.next).enumerate() {
-            let step = match env.step(action) {
-                Err(EnvError::Restarting { .. }) => None,
-                step => Some(step?),
-            };
-            self.present[row] = step.is_some();
-            steps.push(step);
-        }
-        Ok(steps.into_iter().map(|step| step.unwrap_or_else(|| self.blank())).collect())
+        let some = self.some.get_or_insert_with(|| policy.acting.initial(all));
+        some.gather(carried, envs);
+        policy.acting.step(some, obs, &mut self.draws)?;
+        some.scatter(carried, envs);
+        Ok(some)
     }
 
-    /// In place of an environment that does not take part: the beginning of an episode, so that nothing of its past has an effect.
-    fn blank(&self) -> Step {
-        let zeros = |(key, space): (&String, &Space)| (key.clone(), Array::zeros(space.dtype, &space.shape));
-        let mut step = self.obs.iter().map(zeros).collect();
-        Outcome::first().write(&mut step);
-        step
-    }
-
-    /// Entries of all environments by key, [N, …]; each must be there, in its space's type and shape.
-    fn stack(&self, steps: &[Step]) -> Result<BTreeMap<String, Array>, ActorError> {
+    /// Entries of environments by key, [K, …]; each must be there, in its space's type and shape.
+    fn stack(&self, ready: &[Ready]) -> Result<BTreeMap<String, Array>, ActorError> {
         let mut columns = BTreeMap::new();
         for (key, space) in &self.obs {
-            let mut rows = Vec::with_capacity(steps.len());
-            for (env, step) in steps.iter().enumerate() {
-                let wrong = |message| ActorError::Entry { env, task: self.task.clone(), key: key.clone(), message };
+            let mut rows = Vec::with_capacity(ready.len());
+            for Ready { env, step, .. } in ready {
+                let wrong =
+                    |message| ActorError::Entry { env: *env, task: self.task.clone(), key: key.clone(), message };
                 let entry = step.get(key).ok_or_else(|| wrong("is missing from a step".into()))?;
                 if (entry.dtype, &entry.shape) != (space.dtype, &space.shape) {
                     let found = format!("{:?} {:?}", entry.dtype, entry.shape);
@@ -128,19 +130,16 @@ impl ActLoop {
 /// The action after an episode's last step has no effect; zeros go to the environment and to replay.
 fn zero_at_the_end(actions: &mut BTreeMap<String, Array>, outcomes: &[Outcome]) {
     for array in actions.values_mut() {
-        let bytes = array.bytes.len() / outcomes.len();
-        for (row, _) in outcomes.iter().enumerate().filter(|(_, o)| o.is_last) {
-            array.bytes[row * bytes..(row + 1) * bytes].fill(0);
-        }
+        let ends = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_last);
+        ends.for_each(|(row, _)| array.row_mut(row).fill(0));
     }
 }
 
 /// Row `row` of the actions; a reset after the last step.
 fn action(actions: &BTreeMap<String, Array>, row: usize, reset: bool) -> Action {
     let one = |(key, array): (&String, &Array)| {
-        let bytes = array.bytes.len() / array.shape[0];
-        let bytes = array.bytes[row * bytes..(row + 1) * bytes].to_vec();
-        (key.clone(), Array { dtype: array.dtype, shape: array.shape[1..].to_vec(), bytes })
+        let (shape, bytes) = (array.shape[1..].to_vec(), array.row(row).to_vec());
+        (key.clone(), Array { dtype: array.dtype, shape, bytes })
     };
     Action { reset, values: actions.iter().map(one).collect() }
 }

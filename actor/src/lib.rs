@@ -9,13 +9,15 @@ mod process;
 mod receiver;
 mod recorder;
 mod restart;
+mod scheduler;
 
-pub use act_loop::ActLoop;
+pub use act_loop::{ActLoop, Acts};
 pub use features::{Features, agent_spaces};
 pub use meter::Meter;
 pub use process::{Args, Kit, TOKEN_VAR, name, run, stream_seed};
 pub use receiver::{Blueprint, Policy};
 pub use restart::Restarts;
+pub use scheduler::Scheduler;
 
 use shared::wire::WireError;
 

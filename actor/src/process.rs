@@ -11,17 +11,17 @@ use shared::trace;
 use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Waiting, Welcome, knock};
 
 use crate::act_loop::ActLoop;
+use crate::env::Interrupt;
 use crate::meter::{Meter, Part};
 use crate::receiver::{Blueprint, Inbox, Policy, Receiver};
 use crate::recorder::Recorder;
+use crate::scheduler::Scheduler;
 use crate::{ActorError, Features, env, wire};
 
 /// Environment variable with the run's token; not an argument, which everybody on the machine could read.
 pub const TOKEN_VAR: &str = "LUCID_TOKEN";
 /// How long to wait for news from the learner before looking around again.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long to wait before looking again whether an environment has been started again.
-const RESTARTING: Duration = Duration::from_millis(5);
 
 /// What an actor process is started with.
 #[derive(Clone, Debug)]
@@ -137,16 +137,21 @@ impl Session {
         let id = |env: usize| StreamId { actor: args.actor, generation: args.generation, env: env as u32 };
         let streams: Vec<StreamId> = (0..config.actor.envs.max(1)).map(id).collect();
         let seed = |stream: &StreamId| stream_seed(config.run.seed, *stream);
-        let envs = env::make_all(&config.env, &streams.iter().map(seed).collect::<Vec<_>>())?;
-        let noise = stream_seed(config.run.seed, id(u32::MAX as usize));
-        let acts = ActLoop::new(&config.env.task, welcome.env_obs.clone(), envs, features, noise);
+        let interrupt = Interrupt::default();
+        let envs = env::make_all(&config.env, &streams.iter().map(seed).collect::<Vec<_>>(), &interrupt)?;
+        let (task, noise) = (&config.env.task, stream_seed(config.run.seed, id(u32::MAX as usize)));
+        let scheduler = match config.actor.wait_for {
+            // In lockstep all streams are equally long.
+            0 if config.lockstep() => Scheduler::together(envs),
+            0 => Scheduler::leaving_behind(envs),
+            wait_for => Scheduler::apart(task, envs, wait_for, interrupt)?,
+        };
         Ok(Self {
             max_lag: config.sync.max_lag_updates,
             waits: config.sync.max_lag_mode == "hard",
             inbox,
             meter: Meter::new(streams.len()),
-            // In lockstep all streams are equally long.
-            acts: if config.lockstep() { acts } else { acts.leave_behind() },
+            acts: ActLoop::new(task, welcome.env_obs.clone(), scheduler, features, noise),
             recorder: Recorder::new(streams, config.actor.chunk, config.lockstep(), sender),
         })
     }
@@ -161,31 +166,36 @@ impl Session {
                 self.recorder.report(Waiting::Resume, &mut self.meter)?;
                 continue;
             }
-            if self.inbox.policy.newest().is_some() {
-                self.recorder.begin(&self.inbox, &mut self.meter)?;
-                if self.inbox.stopped() {
-                    break;
-                }
+            if self.inbox.policy.newest().is_none() {
+                self.wait_for_snapshot()?;
+                continue;
+            }
+            self.recorder.begin(&self.inbox, &mut self.meter)?;
+            if self.inbox.stopped() {
+                break;
+            }
+            if !self.acts.wait(&mut self.meter)? {
+                self.recorder.report(Waiting::Nothing, &mut self.meter)?;
+                continue;
             }
             match self.policy() {
                 Some((policy, lag)) => {
-                    self.meter.acts(&policy, lag, self.max_lag);
+                    self.meter.acts(&policy, self.acts.ready(), lag, self.max_lag);
                     // A step holds one snapshot from its start to its end.
-                    let step = self.acts.step(&policy, &mut self.meter)?;
-                    self.recorder.record(&step, self.acts.present(), &self.inbox, &mut self.meter)?;
-                    if step.is_empty() {
-                        self.meter.time(Part::Wait, || self.inbox.wait(RESTARTING));
-                    }
+                    let acts = self.acts.act(&policy, &mut self.meter)?;
+                    self.recorder.record(&acts, &self.inbox, &mut self.meter)?;
                     self.recorder.report(Waiting::Nothing, &mut self.meter)?;
                 }
-                None => {
-                    self.meter.time(Part::Wait, || self.inbox.wait(PATIENCE));
-                    self.recorder.report(Waiting::Snapshot, &mut self.meter)?;
-                }
+                None => self.wait_for_snapshot()?,
             }
         }
         self.recorder.flush(&self.inbox, &mut self.meter)?;
         self.recorder.goodbye("told to stop", &mut self.meter)
+    }
+
+    fn wait_for_snapshot(&mut self) -> Result<(), ActorError> {
+        self.meter.time(Part::Wait, || self.inbox.wait(PATIENCE));
+        self.recorder.report(Waiting::Snapshot, &mut self.meter)
     }
 
     /// The newest policy and its age in updates, unless there is none yet or it is too old.

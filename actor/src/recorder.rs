@@ -9,7 +9,7 @@ use shared::wire::{LinkSender, Pause, ToLearner, Waiting, chunk};
 
 use crate::meter::{Meter, Part};
 use crate::receiver::Inbox;
-use crate::{ActorError, wire};
+use crate::{ActorError, Acts, wire};
 
 /// How long to wait for a credit before numbers are looked after again.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -23,15 +23,14 @@ struct Stream {
 }
 
 impl Stream {
-    /// Append row `row` of each column [N, …].
+    /// Append row `row` of each column [K, …].
     fn push(&mut self, row: usize, step: &BTreeMap<String, Array>) {
         for (key, array) in step {
-            let bytes = array.bytes.len() / array.shape[0];
             let column = self.columns.entry(key.clone()).or_insert_with(|| {
                 let shape = std::iter::once(0).chain(array.shape[1..].iter().copied()).collect();
                 Array { dtype: array.dtype, shape, bytes: Vec::new() }
             });
-            column.bytes.extend_from_slice(&array.bytes[row * bytes..(row + 1) * bytes]);
+            column.bytes.extend_from_slice(array.row(row));
             column.shape[0] += 1;
         }
         self.steps += 1;
@@ -72,16 +71,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Record one step of the environments that are `present`, columns [N, …], and send chunks that are full.
-    pub fn record(
-        &mut self,
-        step: &BTreeMap<String, Array>,
-        present: &[bool],
-        inbox: &Inbox,
-        meter: &mut Meter,
-    ) -> Result<(), ActorError> {
-        let streams = self.streams.iter_mut().enumerate().zip(present);
-        streams.filter(|(_, present)| **present).for_each(|((row, stream), _)| stream.push(row, step));
+    /// Record one step of some environments, and send chunks that are full.
+    pub fn record(&mut self, acts: &Acts, inbox: &Inbox, meter: &mut Meter) -> Result<(), ActorError> {
+        for (row, env) in acts.envs.iter().enumerate() {
+            self.streams[*env].push(row, &acts.columns);
+        }
         self.send(self.length, inbox, meter)
     }
 
@@ -146,8 +140,8 @@ mod tests {
     use super::*;
     use shared::wire::pair;
 
-    fn step(value: f32) -> BTreeMap<String, Array> {
-        [("x".to_string(), Array::f32(&[2, 1], &[value, -value]))].into()
+    fn acts(envs: &[usize], values: &[f32]) -> Acts {
+        Acts { envs: envs.into(), columns: [("x".to_string(), Array::f32(&[values.len(), 1], values))].into() }
     }
 
     #[test]
@@ -156,9 +150,11 @@ mod tests {
         let id = |env| StreamId { actor: 0, generation: 0, env };
         let mut recorder = Recorder::new(vec![id(0), id(1)], 2, false, sender);
         let (inbox, mut meter) = (Inbox::default(), Meter::new(2));
-        inbox.credits.add(4);
-        for i in 0..3 {
-            recorder.record(&step(i as f32), &[true, true], &inbox, &mut meter).unwrap();
+        inbox.credits.add(5);
+        for acts in
+            [acts(&[0, 1], &[0., -0.]), acts(&[1, 0], &[-1., 1.]), acts(&[1], &[-2.]), acts(&[0, 1], &[2., -3.])]
+        {
+            recorder.record(&acts, &inbox, &mut meter).unwrap();
         }
         recorder.flush(&inbox, &mut meter).unwrap();
         let mut chunks = Vec::new();
@@ -167,7 +163,7 @@ mod tests {
             chunks.push(chunk::unpack(head, incoming.bulk.as_ref()).unwrap());
         }
         let seen: Vec<_> = chunks.iter().map(|c| (c.stream.env, c.first_step, c.columns["x"].to_f32())).collect();
-        let expected = [(0, 0, vec![0., 1.]), (1, 0, vec![0., -1.]), (0, 2, vec![2.]), (1, 2, vec![-2.])];
+        let expected = [(0, 0, vec![0., 1.]), (1, 0, vec![0., -1.]), (1, 2, vec![-2., -3.]), (0, 2, vec![2.])];
         assert_eq!(seen, expected);
         assert_eq!(chunks[0].columns["x"].shape, [2, 1]);
     }
@@ -178,7 +174,6 @@ mod tests {
         let mut recorder = Recorder::new(vec![StreamId { actor: 0, generation: 0, env: 0 }], 1, false, sender);
         let inbox = Inbox::default();
         inbox.credits.close();
-        let row = [("x".to_string(), Array::f32(&[1], &[0.0]))].into();
-        assert!(recorder.record(&row, &[true], &inbox, &mut Meter::new(1)).is_err());
+        assert!(recorder.record(&acts(&[0], &[0.0]), &inbox, &mut Meter::new(1)).is_err());
     }
 }

@@ -8,7 +8,7 @@ mod python;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use actor::env::{Action, Env, EnvError, Outcome, Step, make, make_all, sample_action};
+use actor::env::{Action, Env, EnvError, Interrupt, Outcome, Step, make, make_all, sample_action};
 use python::{bare, python};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -180,7 +180,7 @@ fn pictures_are_drawn_on_request_and_disturb_nothing() {
 fn environments_step_at_the_same_time() {
     let folder = tempfile::tempdir().unwrap();
     let kwargs = format!("env.kwargs.folder={}", folder.path().display());
-    let mut envs = make_all(&config("lucid_test_envs:Meeting-v0", &[&kwargs]), &[0, 1]).unwrap();
+    let mut envs = make_all(&config("lucid_test_envs:Meeting-v0", &[&kwargs]), &[0, 1], &Interrupt::default()).unwrap();
     for action in [Action::reset(), discrete(1)] {
         envs.iter_mut().for_each(|env| env.begin(&action));
         envs.iter_mut().for_each(|env| drop(env.step(&action).unwrap()));

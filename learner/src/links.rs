@@ -375,6 +375,12 @@ impl Link {
             run.record("lag/acting", f64::from(numbers.lag));
             run.record("lag/beyond", numbers.beyond as f64);
         }
+        if numbers.steps > 0 && run.config.actor.wait_for > 0 {
+            run.record("lag/flight", numbers.flight as f64);
+            run.record("acting/rows", numbers.steps as f64 / numbers.calls.max(1) as f64);
+            run.record("acting/ready_ms", 1e3 * f64::from(numbers.ready));
+            run.record("acting/slowest", f64::from(numbers.slowest));
+        }
         let taken = self.taken.lock();
         for (version, waited) in &numbers.first_uses {
             if let Some((_, until)) = taken.iter().find(|(taken, _)| taken == version) {

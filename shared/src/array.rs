@@ -133,4 +133,32 @@ impl Array {
         let shape = std::iter::once(items.len()).chain(first.shape.iter().copied()).collect();
         Self { dtype: first.dtype, shape, bytes }
     }
+
+    /// Bytes of one row along the first axis; panics if there is no such row.
+    pub fn row(&self, row: usize) -> &[u8] {
+        &self.bytes[self.place(row)]
+    }
+
+    /// [`Array::row`], to be changed.
+    pub fn row_mut(&mut self, row: usize) -> &mut [u8] {
+        let place = self.place(row);
+        &mut self.bytes[place]
+    }
+
+    /// Become these rows of an array of the same type and width, in their order. Room that was made once is used again.
+    pub fn gather(&mut self, all: &Self, rows: &[usize]) {
+        self.bytes.clear();
+        rows.iter().for_each(|&row| self.bytes.extend_from_slice(all.row(row)));
+        self.shape[0] = rows.len();
+    }
+
+    /// Put all rows back where [`Array::gather`] takes them.
+    pub fn scatter(&self, all: &mut Self, rows: &[usize]) {
+        rows.iter().enumerate().for_each(|(from, &to)| all.row_mut(to).copy_from_slice(self.row(from)));
+    }
+
+    fn place(&self, row: usize) -> std::ops::Range<usize> {
+        let bytes = self.bytes.len() / self.shape[0];
+        row * bytes..(row + 1) * bytes
+    }
 }

@@ -78,6 +78,16 @@ pub enum EnvError {
         /// Why the last time.
         what: String,
     },
+    /// A bug in one that steps on a thread of its own.
+    #[error("environment {env} (`{task}`) panicked: {what}; this is a bug in Lucid")]
+    Panicked {
+        /// Which task.
+        task: String,
+        /// Index of the environment within the actor.
+        env: usize,
+        /// What it said.
+        what: String,
+    },
     /// A step outside an episode.
     #[error("environment `{task}`: stepped {found}; expected an action with `reset` set")]
     NeedsReset {

@@ -13,7 +13,7 @@ use super::pinpad::{self, PinPad};
 use super::slow::{Slow, Slowed};
 use super::tmaze::TMaze;
 use super::wrappers::{ActionRepeat, Checked, ClipAction, NormalizeAction, Resize, TimeLimit};
-use super::{Env, EnvError, Observe};
+use super::{Env, EnvError, Interrupt, Observe};
 
 /// Steps of a dummy episode.
 const DUMMY_LENGTH: usize = 100;
@@ -22,13 +22,15 @@ const DUMMY_LENGTH: usize = 100;
 /// of a run. `config.time_limit` counts agent steps (after action repeat) and can only shorten a task's own limit.
 pub fn make(config: &EnvConfig, seed: u64) -> Result<Box<dyn Env>, EnvError> {
     validate(config)?;
-    finish(config, seed, gymnasium::start(config, seed)?)
+    finish(config, seed, gymnasium::start(config, seed, &Interrupt::default())?)
 }
 
-/// [`make`] for each of the seeds. Environments that are processes of their own start at the same time.
-pub fn make_all(config: &EnvConfig, seeds: &[u64]) -> Result<Vec<Box<dyn Env>>, EnvError> {
+/// [`make`] for each of the seeds. Environments that are processes of their own start at the same time; none is waited for any more once
+/// `interrupt` is set.
+pub fn make_all(config: &EnvConfig, seeds: &[u64], interrupt: &Interrupt) -> Result<Vec<Box<dyn Env>>, EnvError> {
     validate(config)?;
-    let started = seeds.iter().map(|&seed| gymnasium::start(config, seed)).collect::<Result<Vec<_>, _>>()?;
+    let start = |&seed: &u64| gymnasium::start(config, seed, interrupt);
+    let started = seeds.iter().map(start).collect::<Result<Vec<_>, _>>()?;
     seeds.iter().zip(started).map(|(&seed, started)| finish(config, seed, started)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Environments: the trait, its wrappers, and the native tasks.
 
 mod action;
+mod apart;
 pub mod cartpole;
 pub mod catch;
 mod draw;
@@ -23,6 +24,7 @@ use shared::array::Array;
 use shared::env::Spaces;
 
 pub use action::sample_action;
+pub use apart::{Apart, Ended, Interrupt};
 pub use error::EnvError;
 pub use make::{make, make_all};
 pub use observe::Observe;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actor::env::{Env, make_all};
-use actor::{ActLoop, ActorError, Features, Meter, Policy, stream_seed};
+use actor::env::{Env, Interrupt, make_all};
+use actor::{ActLoop, ActorError, Features, Meter, Policy, Scheduler, stream_seed};
 use shared::array::Array;
 use shared::config::Config;
 use shared::env::Spaces;
@@ -42,20 +42,21 @@ impl Play {
         let episodes = plan.episodes.max(1);
         let n = plan.envs.clamp(1, episodes);
         let seed = |env: u32| stream_seed(plan.seed, StreamId { actor: EVALUATION, generation: 0, env });
-        let mut envs = make_all(&config.env, &(0..n).map(|env| seed(env as u32)).collect::<Vec<_>>())?;
+        let seeds: Vec<u64> = (0..n).map(|env| seed(env as u32)).collect();
+        let mut envs = make_all(&config.env, &seeds, &Interrupt::default())?;
         let film = plan.film.then(Film::default);
         if let Some(film) = &film {
             let first = envs.remove(0);
             envs.insert(0, Box::new(Filmed::new(first, film.clone())) as Box<dyn Env>);
         }
-        let acts = ActLoop::new(&config.env.task, obs, envs, features, seed(EVALUATION));
+        let acts = ActLoop::new(&config.env.task, obs, Scheduler::together(envs), features, seed(EVALUATION));
         Ok(Self { acts, meter: Meter::new(n), tally: Tally::new(n, episodes), film })
     }
 
     /// One step of all environments; whether all episodes have been played.
     pub fn step(&mut self, policy: &Policy) -> Result<bool, ActorError> {
-        let step = self.acts.step(policy, &mut self.meter)?;
-        self.tally.add(&step["reward"], &step["is_last"]);
+        let acts = self.acts.step(policy, &mut self.meter)?;
+        self.tally.add(&acts.columns["reward"], &acts.columns["is_last"]);
         Ok(self.tally.complete())
     }
 

@@ -203,6 +203,18 @@ impl Config {
                 self.actor.count
             )
         });
+        let (wait_for, envs) = (self.actor.wait_for, self.actor.envs);
+        p.need(wait_for == 0 || wait_for < envs, || {
+            format!(
+                "`actor.wait_for` is {wait_for}, must be 0 (all environments step together) or less than `actor.envs` ({envs})"
+            )
+        });
+        p.need(!self.lockstep() || wait_for == 0, || {
+            format!(
+                "`sync.mode` is lockstep, which needs `actor.wait_for` = 0 (it is {wait_for}): which environments are ready first \
+                 is a matter of chance"
+            )
+        });
         let (lag, every) = (self.sync.max_lag_updates, self.sync.publish_every);
         p.need(lag == 0 || lag >= every, || {
             format!(

@@ -263,6 +263,8 @@ pub struct ActorConfig {
     pub count: usize,
     /// Environments in each.
     pub envs: usize,
+    /// Environments that must be ready before the policy acts for those that are; 0: all.
+    pub wait_for: usize,
     /// Threads of the kernels in each.
     pub threads: usize,
     /// Of the policy's matrix products: `float32`, `split` or `bf16`.

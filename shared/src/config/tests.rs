@@ -172,6 +172,10 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
         ("agent.batch_length=0", "agent.batch_length"),
         ("agent.value.bins=2", "agent.value.bins"),
         ("sync.mode=lockstep", "actor.count"),
+        (
+            "actor.wait_for=1",
+            "`actor.wait_for` is 1, must be 0 (all environments step together) or less than `actor.envs` (1)",
+        ),
         ("agent.opt.lr=nan", "agent.opt.lr"),
         ("agent.opt.schedule=poly", "agent.opt.schedule"),
         ("run.freeze=['(']", "not a regular expression"),
@@ -191,6 +195,8 @@ fn values_that_cannot_work_are_all_reported_with_their_keys() {
         let message = error(&[], &[set]);
         assert!(message.contains(expected), "{set}: {message}");
     }
+    let lockstep = error(&[], &["sync.mode=lockstep", "actor.count=1", "actor.envs=2", "actor.wait_for=1"]);
+    assert!(lockstep.contains("needs `actor.wait_for` = 0") && lockstep.contains("matter of chance"), "{lockstep}");
     let both = error(&[], &["actor.count=0", "vit.pool=max"]);
     assert!(both.contains("actor.count") && both.contains("vit.pool"), "{both}");
 }

@@ -25,6 +25,26 @@ pub struct Acted {
     buffers: Buffers,
 }
 
+impl Acted {
+    /// Become what these environments of another carry, in their order.
+    pub fn gather(&mut self, all: &Self, envs: &[usize]) {
+        for (to, from) in self.arrays().zip(all.actions.values().chain([&all.deter, &all.stoch])) {
+            to.gather(from, envs);
+        }
+    }
+
+    /// Give what each environment carries back to where [`Acted::gather`] takes it.
+    pub fn scatter(&self, all: &mut Self, envs: &[usize]) {
+        for (from, to) in self.actions.values().chain([&self.deter, &self.stoch]).zip(all.arrays()) {
+            from.scatter(to, envs);
+        }
+    }
+
+    fn arrays(&mut self) -> impl Iterator<Item = &mut Array> {
+        self.actions.values_mut().chain([&mut self.deter, &mut self.stoch])
+    }
+}
+
 /// Encoder, RSSM and policy over one source of weights.
 pub struct Acting {
     config: AgentConfig,

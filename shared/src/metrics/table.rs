@@ -218,6 +218,38 @@ pub const METRICS: &[Metric] = &[
         "the lag at acting and the time until a chunk is full and let in: `actor.chunk`, `limiter/actors_wait`",
     ),
     metric(
+        "lag/flight",
+        "updates",
+        Average::Spread,
+        "updates between the snapshot that chose an action and the one that acts when its step comes back, the most of each actor's \
+         report; with `actor.wait_for` only",
+        "how old the action of the slowest environment is when it has been carried out; `lag/insert` counts only until the step that \
+         the action was chosen in is in replay",
+    ),
+    metric(
+        "acting/rows",
+        "environments",
+        Average::Mean,
+        "environments that one call of the policy acts for; with `actor.wait_for` only",
+        "at least `actor.wait_for`; more use a call better",
+    ),
+    metric(
+        "acting/ready_ms",
+        "ms",
+        Average::Spread,
+        "from the end of an environment's step until its next action is chosen, each actor's mean over its steps; with \
+         `actor.wait_for` only",
+        "more than a call of the policy takes is waiting: for other environments (lower `actor.wait_for`), or for the learner \
+         (`limiter/actors_wait`)",
+    ),
+    metric(
+        "acting/slowest",
+        "share",
+        Average::Mean,
+        "steps of an actor's slowest environment by those of its fastest, over half a second; with `actor.wait_for` only",
+        "1: all are as fast; that much less of the slowest one's experience is in replay",
+    ),
+    metric(
         "staleness/updates",
         "updates",
         Average::Spread,

@@ -150,6 +150,14 @@ pub struct Numbers {
     pub lag: f32,
     /// Steps that were acted with a snapshot older than `sync.max_lag_updates`.
     pub beyond: u64,
+    /// Calls of the policy.
+    pub calls: u64,
+    /// Seconds from the end of an environment's step until its next action: mean over the steps; 0 without steps.
+    pub ready: f32,
+    /// Updates between the snapshots that an environment's action before and its action now come from: the most.
+    pub flight: u64,
+    /// Steps of the environment with the fewest by those of the one with the most, 0 to 1.
+    pub slowest: f32,
     /// Snapshots that were acted with for the first time: version, and seconds since it was taken.
     pub first_uses: Vec<(u64, f32)>,
 }
@@ -179,6 +187,10 @@ pub(crate) mod tests {
             Numbers {
                 lag: seconds,
                 beyond: steps,
+                calls: steps,
+                ready: seconds,
+                flight: steps,
+                slowest: 0.5,
                 first_uses,
                 steps,
                 episodes,

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 use super::suite::Suite;
+use crate::env::Interrupt;
 
 /// What runs in the child, by name of module.
 const SOURCES: [(&str, &str); 9] = [
@@ -105,6 +106,8 @@ pub struct Setup {
     pub kwargs: serde_json::Value,
     /// How long each answer may take.
     pub timeout: Duration,
+    /// Once it is set, no answer is waited for.
+    pub interrupt: Interrupt,
 }
 
 /// A running child; killed when dropped.
@@ -117,6 +120,7 @@ pub struct Child {
     listener: Option<JoinHandle<()>>,
     timeout: Duration,
     deadline: Instant,
+    interrupt: Interrupt,
 }
 
 impl Child {
@@ -145,7 +149,8 @@ impl Child {
         let words = Arc::default();
         let listener = Some(listen(errors, &words)?);
         let (timeout, deadline) = (setup.timeout, Instant::now() + setup.timeout);
-        let mut child = Self { process, requests, replies, received: Vec::new(), words, listener, timeout, deadline };
+        let (received, interrupt) = (Vec::new(), setup.interrupt.clone());
+        let mut child = Self { process, requests, replies, received, words, listener, timeout, deadline, interrupt };
         // A child that ends before it has read this is noticed when its hello is awaited.
         let _ = child.send(
             &json!({
@@ -175,11 +180,14 @@ impl Child {
         self.requests.write_all(&[&length, body].concat())
     }
 
-    /// The next reply, until the time of the last request is over.
+    /// The next reply, until the time of the last request is over or nobody waits any more.
     pub fn receive(&mut self) -> Result<Reply, Fault> {
         loop {
             if let Some(reply) = self.received(LOOK)? {
                 return Ok(reply);
+            }
+            if self.interrupt.is_set() {
+                return Err(Fault::Broken("its answer was not waited for".into()));
             }
         }
     }

@@ -73,9 +73,11 @@ impl Host {
         }
     }
 
-    /// The step that a new episode begins with. None where `patient` is false and the process is being started again.
+    /// The step that a new episode begins with. None where the process is being started again, and `patient` is false or nobody waits any
+    /// more.
     pub fn reset(&mut self, patient: bool) -> Result<Option<Step>, EnvError> {
         loop {
+            let patient = patient && !self.setup.interrupt.is_set();
             let look = if patient { LOOK } else { Duration::ZERO };
             self.bring_up(look)?;
             // After a restart the reply to the reset is awaited as the start is.
@@ -84,7 +86,7 @@ impl Host {
             let reply = match &mut self.state {
                 State::Up(child, _) => child.received(look),
                 State::Due(at) if patient => {
-                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()).min(LOOK));
                     continue;
                 }
                 State::Starting(..) if patient => continue,
@@ -213,6 +215,9 @@ impl Host {
             child.kill();
         }
         self.asked = false;
+        if self.setup.interrupt.is_set() {
+            return Err(EnvError::Restarting { task: self.task.clone() });
+        }
         let now = Instant::now();
         let next = self.restarts.next(now, now.duration_since(self.started), self.max_restarts);
         self.state = State::Due(now + next.unwrap_or_default());

@@ -13,7 +13,7 @@ use shared::array::Array;
 use shared::config::{EnvConfig, GYMNASIUM};
 use shared::env::Spaces;
 
-use super::{Action, Env, EnvError, Step};
+use super::{Action, Env, EnvError, Interrupt, Step};
 use child::Setup;
 use host::Host;
 pub use host::Starting;
@@ -27,7 +27,7 @@ pub struct Gymnasium {
 }
 
 /// Start the process of the config's task; none if it is another kind of task.
-pub fn start(config: &EnvConfig, seed: u64) -> Result<Option<Starting>, EnvError> {
+pub fn start(config: &EnvConfig, seed: u64, interrupt: &Interrupt) -> Result<Option<Starting>, EnvError> {
     let (suite, id) = match (Suite::of(config), config.task.strip_prefix(GYMNASIUM)) {
         (Some((suite, task)), _) => (Some(suite), task),
         (None, Some(id)) => (None, id),
@@ -41,7 +41,8 @@ pub fn start(config: &EnvConfig, seed: u64) -> Result<Option<Starting>, EnvError
     })?;
     let timeout =
         Duration::try_from_secs_f64(config.timeout).unwrap_or(Duration::MAX).min(Duration::from_secs(1 << 30));
-    let setup = Setup { python: python(config), id: id.into(), suite, kwargs, timeout };
+    let interrupt = interrupt.clone();
+    let setup = Setup { python: python(config), id: id.into(), suite, kwargs, timeout, interrupt };
     Starting::new(&config.task, setup, seed, config.max_restarts).map(Some)
 }
 
