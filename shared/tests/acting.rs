@@ -132,6 +132,41 @@ fn a_step_over_mapped_weights_allocates_nothing() {
     }
 }
 
+/// Of six environments some act and others do not: as if each acted alone, and without allocations.
+#[test]
+fn what_some_environments_carry_is_taken_from_all_and_given_back() {
+    let [_, acting] = both(&config(&[]));
+    let mut all = acting.initial(6);
+    acting.step(&mut all, &observe(0, 6), &mut Seeded::new(1)).unwrap();
+    let (mut some, mut draws) = (acting.initial(6), Seeded::new(2));
+    let mut act = |envs: &[usize], obs: &Columns| {
+        some.gather(&all, envs);
+        acting.step(&mut some, obs, &mut draws).unwrap();
+        some.scatter(&mut all, envs);
+        (all.deter.clone(), all.actions["turn"].clone(), some.deter.clone())
+    };
+    let choices = [[4, 0, 3].as_slice(), &[5], &[1, 0, 2, 3, 4]];
+    let before = act(&[0, 1, 2, 3, 4, 5], &observe(1, 6)).0;
+    let (after, _, rows) = act(choices[0], &observe(3, 3));
+    for env in 0..6 {
+        match choices[0].iter().position(|acted| *acted == env) {
+            Some(row) => assert_eq!(after.row(env), rows.row(row), "{env}"),
+            None => assert_eq!(after.row(env), before.row(env), "{env}"),
+        }
+    }
+    assert_ne!(after, before);
+    let observed: Vec<Columns> = choices.iter().map(|envs| observe(1, envs.len())).collect();
+    let mut round = || {
+        for (envs, obs) in choices.iter().zip(&observed) {
+            some.gather(&all, envs);
+            acting.step(&mut some, obs, &mut draws).unwrap();
+            some.scatter(&mut all, envs);
+        }
+    };
+    round();
+    assert_eq!(allocation_counter::measure(round).count_total, 0);
+}
+
 /// The first state of an episode, in float32 with tensors and in another precision over a snapshot.
 #[test]
 fn products_in_other_precisions_act_nearly_the_same() {

@@ -183,5 +183,30 @@ class Meeting(gymnasium.Env):
         return np.ones(1, np.float32), 1.0, False, False, {}
 
 
-for env in (Faulty, Mixed, Odd, Meeting):
+class Held(gymnasium.Env):
+    """Counts its steps, ten an episode. The first one of a folder takes its third step only when there is a file `go` in it."""
+
+    observation_space = spaces.Box(-1, 100, (1,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        try:
+            (self.folder / "held").touch(exist_ok=False)
+            self.held = True
+        except FileExistsError:
+            self.held = False
+
+    def reset(self, *, seed=None, options=None):
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        while self.held and self.count == 3 and not (self.folder / "go").exists():
+            time.sleep(0.001)
+        return np.array([self.count], np.float32), 1.0, self.count == 10, False, {}
+
+
+for env in (Faulty, Mixed, Odd, Meeting, Held):
     gymnasium.register(f"{env.__name__}-v0", entry_point=env)
