@@ -36,19 +36,26 @@ fn reports(run: &Run) -> impl Iterator<Item = Report> + use<> {
 
 #[test]
 fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
+    scale_up_and_down(&[], 10);
+}
+
+#[test]
+fn scaling_loses_no_step_of_environments_that_step_apart() {
+    scale_up_and_down(&["--set", "actor.wait_for=1"], 2);
+}
+
+fn scale_up_and_down(more: &[&str], rounds: usize) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    let mut run = start(
-        &folder,
-        &["--actors", "2", "--set", "actor.envs=2", "--set", "replay.size=1000000", "--set", "replay.gib=4"],
-    );
+    let args = ["--actors", "2", "--set", "actor.envs=2", "--set", "replay.size=1000000", "--set", "replay.gib=4"];
+    let mut run = start(&folder, &[&args[..], more].concat());
     let mut all = run.actors();
     // Of launcher and learner: open files and sockets, and threads. The first round opens what stays.
     let processes = [run.pid(), run.learner().unwrap()];
     let open =
         || processes.map(|pid| ["fd", "task"].map(|what| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count()));
     let mut first = None;
-    for (count, end_of_round) in [(16, false), (1, false), (8, false), (2, true)].repeat(10) {
+    for (count, end_of_round) in [(16, false), (1, false), (8, false), (2, true)].repeat(rounds) {
         let said = ask(&run, Request::Scale { actors: count }).unwrap();
         assert_eq!(said, format!("{count} actors"));
         let now = run.actors();
@@ -79,9 +86,15 @@ fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
 
 #[test]
 fn a_paused_run_rests_saves_and_goes_on() {
+    for apart in [&[][..], &["--set", "actor.envs=3", "--set", "actor.wait_for=1"]] {
+        rests_saves_and_goes_on(&[&["--actors", "2"], apart].concat());
+    }
+}
+
+fn rests_saves_and_goes_on(args: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    let mut run = start(&folder, &["--actors", "2"]);
+    let mut run = start(&folder, args);
     run.make_steps(200);
     let said = ask(&run, Request::Pause).unwrap();
     // Chunks that were under way may arrive after the word.

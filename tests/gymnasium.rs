@@ -101,6 +101,30 @@ fn a_killed_environment_is_started_again_and_none_outlives_its_actor() {
 }
 
 #[test]
+fn with_one_that_hangs_a_run_goes_on_tells_of_it_and_ends_in_order() {
+    let (dir, folder) = folder();
+    let kwargs = format!("env.kwargs.folder={}", dir.path().display());
+    let sets = ["actor.envs=3", "actor.wait_for=1", "actor.chunk=4", "env.timeout=1e6", &kwargs];
+    let mut run = start(&folder, &args("lucid_test_envs:Held-v0", &sets, &["-c", "dummy", "--actors", "1"]));
+    run.make_steps(300);
+    wait_for("a record", || recorded(&folder, "acting/slowest").contains(&0.0));
+    let left = environments(run.actor(0).unwrap());
+    assert_eq!(left.len(), 3);
+    run.signal(Signal::INT);
+    run.end_well();
+    assert!(left.iter().all(|pid| !is_alive(*pid)));
+    assert!(!run.output().contains("arrived"), "{}", run.output());
+    let cut = checkpoint(&folder);
+    let mut steps: Vec<u64> = cut.replay.streams.iter().map(|stream| stream.next).collect();
+    assert_eq!(steps.iter().sum::<u64>(), cut.counters.env_steps);
+    steps.sort_unstable();
+    assert!(steps[0] == 3 && steps[1] > 50, "{steps:?}");
+    let rows = recorded(&folder, "acting/rows");
+    assert!(rows.iter().all(|rows| (1.0..=3.0).contains(rows)), "{rows:?}");
+    assert!(!recorded(&folder, "lag/flight/max").is_empty() && !recorded(&folder, "acting/ready_ms/median").is_empty());
+}
+
+#[test]
 fn an_environment_that_always_fails_ends_the_run_with_its_traceback() {
     let (_dir, folder) = folder();
     let sets = ["env.max_restarts=1", "env.kwargs={phase=\"step\", fault=\"raise\"}"];

@@ -9,12 +9,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use actor::env::{Action, Env, EnvError, Interrupt, Outcome, Step, make, make_all, sample_action};
+use actor::{ActLoop, Acts, Features, Meter, Policy, Scheduler, agent_spaces};
 use python::{bare, python};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use shared::array::{Array, DType};
 use shared::config::{Config, EnvConfig};
+use shared::dreamer::Acting;
 use shared::env::Spaces;
+use shared::params::{Create, Params};
 
 /// Longest wait for anything; an environment's own time is longer, so that what ends is noticed by its end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -184,6 +187,91 @@ fn environments_step_at_the_same_time() {
     for action in [Action::reset(), discrete(1)] {
         envs.iter_mut().for_each(|env| env.begin(&action));
         envs.iter_mut().for_each(|env| drop(env.step(&action).unwrap()));
+    }
+}
+
+/// Environments of this config that step apart, and a policy for them.
+fn apart(config: &EnvConfig, count: u64, wait_for: usize) -> (ActLoop, Policy) {
+    let (interrupt, seeds) = (Interrupt::default(), (0..count).collect::<Vec<_>>());
+    let envs = make_all(config, &seeds, &interrupt).unwrap();
+    let (obs, act) = (envs[0].obs_space(), envs[0].act_space());
+    let options = Config::load(&["dummy"], &[] as &[&str]).unwrap();
+    let agent = agent_spaces(&obs, &options.vit, None).unwrap();
+    let acting = Acting::new(&options.acting(), &agent, &act, &Params::<Create>::new(7)).unwrap();
+    let scheduler = Scheduler::apart(&config.task, envs, wait_for, interrupt).unwrap();
+    let acts = ActLoop::new(&config.task, obs, scheduler, Features::new(None, agent), 3);
+    (acts, Policy { version: 1, update: 0, taken: Instant::now(), acting })
+}
+
+/// Act until `done` holds of what each environment counted so far, which must be whole episodes without gaps.
+fn act_until(
+    acts: &mut ActLoop,
+    policy: &Policy,
+    key: &str,
+    counts: &mut [Vec<f32>],
+    done: impl Fn(&[Vec<f32>]) -> bool,
+) {
+    let (mut meter, until) = (Meter::new(counts.len()), Instant::now() + PATIENCE);
+    while !done(counts) {
+        assert!(Instant::now() < until, "{counts:?}");
+        if !acts.wait(&mut meter).unwrap() {
+            continue;
+        }
+        let Acts { envs, columns } = acts.act(policy, &mut meter).unwrap();
+        let (first, count) = (columns["is_first"].to_f32(), columns[key].to_f32());
+        let width = count.len() / envs.len();
+        for (row, env) in envs.into_iter().enumerate() {
+            let expected = if first[row] == 1.0 { 0.0 } else { counts[env].last().unwrap() + 1.0 };
+            assert_eq!(count[row * width], expected, "environment {env}");
+            counts[env].push(expected);
+        }
+    }
+}
+
+#[test]
+fn one_that_hangs_holds_up_no_other_and_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let kwargs = format!("env.kwargs.folder={}", folder.path().display());
+    let (mut acts, policy) = apart(&config("lucid_test_envs:Held-v0", &[&kwargs]), 3, 1);
+    let mut counts = vec![Vec::new(); 3];
+    let many = |counts: &[Vec<f32>], least: usize| counts.iter().filter(|c| c.len() >= least).count();
+    act_until(&mut acts, &policy, "vector", &mut counts, |counts| many(counts, 30) == 2 && many(counts, 3) == 3);
+    let held = counts.iter().position(|counts| counts.len() == 3).unwrap();
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    act_until(&mut acts, &policy, "vector", &mut counts, |counts| counts[held].len() >= 30);
+}
+
+#[test]
+fn one_that_hangs_is_not_waited_for_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let kwargs = format!("env.kwargs.folder={}", folder.path().display());
+    // Its own time is more than a week.
+    let (mut acts, policy) = apart(&config("lucid_test_envs:Held-v0", &[&kwargs]), 2, 1);
+    let mut counts = vec![Vec::new(); 2];
+    let held = |counts: &[Vec<f32>]| counts.iter().any(|c| c.len() == 3) && counts.iter().any(|c| c.len() > 30);
+    act_until(&mut acts, &policy, "vector", &mut counts, held);
+    drop(acts);
+}
+
+#[test]
+fn one_that_is_started_again_is_not_ready_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    // The third step of the first to come there kills it.
+    let (mut acts, policy) = apart(&faulty("step", "kill", folder.path(), &[]), 2, 1);
+    let (mut meter, mut firsts, mut cut) = (Meter::new(2), [0; 2], None);
+    let until = Instant::now() + PATIENCE;
+    while cut.is_none_or(|env: usize| firsts[env] < 2) {
+        assert!(Instant::now() < until);
+        let Acts { envs, columns } = acts.step(&policy, &mut meter).unwrap();
+        let flag = |key: &str| columns[key].to_f32();
+        let (first, last, terminal) = (flag("is_first"), flag("is_last"), flag("is_terminal"));
+        for (row, env) in envs.into_iter().enumerate() {
+            firsts[env] += first[row] as usize;
+            if last[row] > terminal[row] {
+                assert!(cut.replace(env).is_none(), "one episode is cut");
+                firsts[env] = 1;
+            }
+        }
     }
 }
 
