@@ -184,24 +184,25 @@ class Meeting(gymnasium.Env):
 
 
 class Held(gymnasium.Env):
-    """Counts its steps, ten an episode. The first one of a folder takes its third step only when there is a file `go` in it."""
+    """Counts its steps, ten an episode. The first to act in a folder takes its third step only when there is a file `go` in it."""
 
     observation_space = spaces.Box(-1, 100, (1,), np.float32)
     action_space = spaces.Discrete(3)
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        try:
-            (self.folder / "held").touch(exist_ok=False)
-            self.held = True
-        except FileExistsError:
-            self.held = False
+        self.folder, self.held = pathlib.Path(folder), None
 
     def reset(self, *, seed=None, options=None):
         self.count = 0
         return np.zeros(1, np.float32), {}
 
     def step(self, action):
+        if self.held is None:
+            try:
+                (self.folder / "held").touch(exist_ok=False)
+                self.held = True
+            except FileExistsError:
+                self.held = False
         self.count += 1
         while self.held and self.count == 3 and not (self.folder / "go").exists():
             time.sleep(0.001)
