@@ -41,26 +41,12 @@ class Frame(gymnasium.Env):
 
 
 class Uneven(gymnasium.Env):
-<<<<<<< HEAD
-    """Its step takes some milliseconds, and ten times as many for the first one of a folder."""
-=======
     """Its step takes some milliseconds, and ten times as many for the first to be reset in a folder: the learner makes one to look at."""
->>>>>>> work-c
 
     observation_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
     def __init__(self, folder, milliseconds):
-<<<<<<< HEAD
-        self.seconds = milliseconds / 1e3
-        try:
-            pathlib.Path(folder, "slow").touch(exist_ok=False)
-            self.seconds *= 10
-        except FileExistsError:
-            pass
-
-    def reset(self, *, seed=None, options=None):
-=======
         self.slow, self.milliseconds, self.seconds = pathlib.Path(folder, "slow"), milliseconds, None
 
     def reset(self, *, seed=None, options=None):
@@ -71,7 +57,6 @@ class Uneven(gymnasium.Env):
                 self.seconds *= 10
             except FileExistsError:
                 pass
->>>>>>> work-c
         return np.zeros(4, np.float32), {}
 
     def step(self, action):

@@ -31,14 +31,6 @@ fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
 }
 
 #[test]
-<<<<<<< HEAD
-=======
-fn scaling_up_and_down_loses_no_step_and_leaves_no_process() {
-    scale_up_and_down(&[], 10);
-}
-
-#[test]
->>>>>>> work-c
 fn scaling_loses_no_step_of_environments_that_step_apart() {
     scale_up_and_down(&["--set", "actor.wait_for=1"], 2);
 }
