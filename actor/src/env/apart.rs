@@ -1,7 +1,5 @@
 //! Environments that step on threads of their own, each at its own pace.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,6 +9,7 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 use shared::trace;
 
 use super::{Action, Env, EnvError, Step};
+use crate::guard;
 
 /// Whether nobody waits for environments any more: one in another process that does not answer is then given up at once.
 #[derive(Clone, Debug, Default)]
@@ -102,17 +101,13 @@ impl Stepper {
         while let Ok(action) = self.actions.recv() {
             let step = {
                 let _span = trace::span("step");
-                catch_unwind(AssertUnwindSafe(|| self.env.step(&action)))
-                    .unwrap_or_else(|panic| Err(self.panicked(&*panic)))
+                let (task, env) = (&self.task, self.index);
+                guard::catch(|| self.env.step(&action))
+                    .unwrap_or_else(|what| Err(EnvError::Panicked { task: task.clone(), env, what }))
             };
             if self.tell.send(Ended { env: self.index, at: Instant::now(), step }).is_err() {
                 return;
             }
         }
-    }
-
-    fn panicked(&self, panic: &(dyn Any + Send)) -> EnvError {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        EnvError::Panicked { task: self.task.clone(), env: self.index, what: text.unwrap_or("without words").into() }
     }
 }

@@ -1,7 +1,6 @@
 //! Arrays as NumPy writes them: a header in Python's notation, then the numbers.
 //!
-//! The crates that read this format want the type of an array before they open it, and bring a grammar of Python or an array library;
-//! the headers that NumPy itself writes need neither.
+//! The crates for this format bring a grammar of Python's literals; the headers that NumPy itself writes need none.
 
 use std::io::Read;
 
