@@ -1,9 +1,12 @@
 //! A checkpoint of the official code becomes a run, trains on, and goes back.
 
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use learner::official;
 
+use crate::python::python;
 use crate::support::{Run, checkpoint, lucid};
 
 const OFFICIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/official");
@@ -48,6 +51,28 @@ fn an_official_checkpoint_becomes_a_run_that_trains_on_and_goes_back() {
     assert_eq!(metadata["updates"], after.counters.updates.to_string());
     let (ok, text) = export("safetensors", &file);
     assert!(!ok && text.contains("is there already"), "{text}");
+}
+
+#[test]
+fn an_official_replay_comes_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, steps) = (dir.path().join("run"), dir.path().join("replay"));
+    fs::create_dir(&steps).unwrap();
+    // One episode of 40 steps, as the official code writes it.
+    let write = "import sys, numpy as np
+step, ends = np.arange(40), np.arange(40) == 39
+np.savez(sys.argv[1] + '/20260101T000000F0-0a-0b-40.npz', position=np.zeros((40, 3)), velocity=np.zeros((40, 2)),
+  action=np.zeros((40, 1)), reward=step.astype(np.float32), is_first=step == 0, is_last=ends, is_terminal=np.zeros(40, bool))";
+    let wrote = Command::new(python()).args(["-c", write]).arg(&steps).output().unwrap();
+    assert!(wrote.status.success(), "{}", String::from_utf8_lossy(&wrote.stderr));
+    let replay = format!("replay.import={}", steps.display());
+    let (ok, text) = import(&folder, OFFICIAL, &["--set", &replay, "--set", "replay.import_updates=5"]);
+    assert!(ok && text.contains("imported 40 steps in 1 streams") && !text.contains("not imported"), "{text}");
+    assert_eq!(checkpoint(&folder).replay.inserted, 40);
+    Run::start(&folder, &["--actors", "1", "--steps", "1300"]).end_well();
+    let after = checkpoint(&folder);
+    assert!(after.counters.updates >= 3 + 5, "{:?}", after.counters);
+    assert_eq!(after.replay.inserted, after.counters.env_steps - 1234 + 40);
 }
 
 #[test]
