@@ -65,8 +65,9 @@ class Uneven(gymnasium.Env):
         return np.zeros(4, np.float32), 0.0, False, False, {}
 
 
-gymnasium.register("Frame-v0", entry_point="environments:Frame")
-gymnasium.register("Uneven-v0", entry_point="environments:Uneven", disable_env_checker=True)
+if __name__ != "__main__":  # Here it is imported by that name once more.
+    gymnasium.register("Frame-v0", entry_point="environments:Frame")
+    gymnasium.register("Uneven-v0", entry_point="environments:Uneven", disable_env_checker=True)
 
 
 def lucid(binary, steps):

@@ -93,7 +93,7 @@ args = parser.parse_args()
 shared = set(os.listdir("/dev/shm"))
 with tempfile.TemporaryDirectory() as folder:
     run = os.path.join(folder, "run")
-    sets = [f"env.task={args.task}", f"env.python={args.python}", "env.timeout=10", "env.max_restarts=1000", "actor.envs=4"]
+    sets = [f"env.task={args.task}", f"env.python={args.python}", "env.timeout=10", "env.max_restarts=1000", "actor.envs=4", "run.train_ratio=1"]
     command = [os.path.abspath(args.lucid), "train", "-c", "dummy", "--actors", "4", "--run", run]
     command += [word for text in sets for word in ("--set", text)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

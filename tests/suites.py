@@ -1,4 +1,4 @@
-"""Writes suites.json: what the wrappers of the official DreamerV3 code show, and for MiniGrid, for which it has none, the library.
+"""Writes suites.json: what the wrappers of the official DreamerV3 code show, and the library itself where it has none.
 
 Run with the packages of docs/suites.md, those that the official code needs (elements, portal, gym==0.19.0), and PYTHONPATH at its checkout.
 """
@@ -41,17 +41,28 @@ class Library(type(atari)):
 atari.ale_py = Library("ale_py")
 
 
-class MiniGrid:
-    def __init__(self, name):
-        self.env = RGBImgPartialObsWrapper(gymnasium.make(name), 8)
+class Gymnasium:
+    """An environment of Gymnasium, of which the agent sees what `show` takes from its observation."""
+
+    def __init__(self, env, show):
+        self.env, self.show, self.seed = env, show, {"seed": SEED}
         self.act_space = {"action": type("Space", (), {"discrete": True, "high": self.env.action_space.n})}
 
     def step(self, action):
         if action["reset"]:
-            (seen, _), reward, ended, cut = self.env.reset(seed=SEED), 0.0, False, False
+            (seen, _), reward, ended, cut = self.env.reset(**self.seed), 0.0, False, False
+            self.seed = {}  # Later episodes go on from the first one's.
         else:
             seen, reward, ended, cut, _ = self.env.step(int(action["action"]))
-        return {"image": seen["image"], "reward": reward, "is_last": ended or cut, "is_terminal": ended}
+        return {**self.show(seen), "reward": reward, "is_last": ended or cut, "is_terminal": ended}
+
+
+def classic(name):
+    return Gymnasium(gymnasium.make(name), lambda seen: {"vector": seen})
+
+
+def minigrid(name):
+    return Gymnasium(RGBImgPartialObsWrapper(gymnasium.make(name), 8), lambda seen: {"image": seen["image"]})
 
 
 def control(domain, task, **settings):
@@ -67,7 +78,9 @@ CASES = {
     "dmc:ball_in_cup_catch": (control("ball_in_cup", "catch", repeat=1, image=False), 25),
     "atari:pong": (games("pong", size=(96, 96)), 300),
     "atari100k:breakout": (games("breakout", size=(64, 64), sticky=False, gray=False, actions="needed"), 300),
-    "minigrid:MiniGrid-DoorKey-6x6-v0": (MiniGrid("MiniGrid-DoorKey-6x6-v0"), 300),
+    "minigrid:MiniGrid-DoorKey-6x6-v0": (minigrid("MiniGrid-DoorKey-6x6-v0"), 300),
+    "gymnasium:CartPole-v1": (classic("CartPole-v1"), 200),
+    "gymnasium:LunarLander-v3": (classic("LunarLander-v3"), 60),
     "procgen:coinrun": (procgen.ProcGen("coinrun", size=(96, 96), rand_seed=SEED), 300),
     "procgen:starpilot": (procgen.ProcGen("starpilot", size=(64, 64), rand_seed=SEED), 300),
     # Its steps differ from process to process.

@@ -20,7 +20,7 @@ use shared::env::{FLAGS, Space};
 
 /// What pip installs, once for all runs of the tests.
 const PACKAGES: [&str; 9] = [
-    "gymnasium",
+    "gymnasium[classic-control,box2d]",
     "numpy<2", // for procgen
     "pillow",
     "dm-control==1.0.50",
@@ -217,6 +217,12 @@ fn crafter_begins_as_the_official_one_and_gives_rewards_if_asked() {
     let (_, _, with, _) = play(&mut *env("crafter", &[]), 60);
     let (_, _, without, _) = play(&mut *env("crafter", &["env.task=crafter:noreward"]), 60);
     assert!(with != 0.0 && without == 0.0, "{with} {without}");
+}
+
+#[test]
+fn classic_and_box2d_are_those_of_gymnasium() {
+    compare("dummy", &["env.task=gymnasium:CartPole-v1"]);
+    compare("dummy", &["env.task=gymnasium:LunarLander-v3"]);
 }
 
 #[test]

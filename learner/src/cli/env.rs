@@ -7,7 +7,7 @@ use clap::Subcommand;
 use console::{Alignment, pad_str};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use shared::config::Config;
+use shared::config::{Config, GYMNASIUM};
 use shared::env::{FLAGS, Spaces};
 
 use crate::RunError;
@@ -152,7 +152,9 @@ fn check(args: &CheckArgs) -> Result<(), RunError> {
 }
 
 fn show(report: &Report, observe: &str) {
-    println!("{}, env.observe={observe}", report.task);
+    // What an environment of Gymnasium shows is its own affair.
+    let observe = if report.task.starts_with(GYMNASIUM) { String::new() } else { format!(", env.observe={observe}") };
+    println!("{}{observe}", report.task);
     let entries = |title: &str, entries: &[Entry]| {
         println!("{title}");
         for Entry { key, space, seen } in entries {
