@@ -103,6 +103,36 @@ fn imported_frames_are_seen_through_the_frozen_vit() {
     assert_eq!(features, 1200);
 }
 
+/// Episodes as Minari gives them, for `gymnasium:CartPole-v1`; the library itself is not needed.
+const MINARI: &str = "
+import pathlib, sys, types, numpy as np
+from gymnasium import spaces
+sys.path.insert(0, sys.argv[2])
+import from_minari
+dataset = types.SimpleNamespace(observation_space=spaces.Box(-np.inf, np.inf, (4,), np.float32), action_space=spaces.Discrete(2))
+for number in range(4):
+    episode = types.SimpleNamespace(
+        observations=np.ones((21, 4), np.float32), actions=np.arange(20) % 2, rewards=np.ones(20), terminations=np.arange(20) == 19)
+    np.savez(pathlib.Path(sys.argv[1]) / f'{number}.npz', **from_minari.steps(dataset, episode))
+";
+
+#[test]
+fn episodes_of_minari_are_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, run) = (dir.path().join("steps"), dir.path().join("run"));
+    fs::create_dir(&folder).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/offline_data");
+    let output = Command::new(python()).args(["-c", MINARI]).arg(&folder).arg(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let python = format!("env.python={}", python());
+    let sets = ["env.task=gymnasium:CartPole-v1", &python, "run.train_ratio=1", "replay.import_updates=5"];
+    let mut run = start(&run, &folder, &["-c", "dummy", "--steps", "60"], &sets);
+    run.end_well();
+    let text = run.output();
+    assert!(text.contains("imported 84 steps in 1 streams") && !text.contains("count as cut"), "{text}");
+    assert!(checkpoint(&run.dir).counters.updates >= 5);
+}
+
 #[test]
 fn a_folder_that_does_not_fit_ends_the_run_before_anything_is_imported() {
     let dir = tempfile::tempdir().unwrap();
