@@ -1,5 +1,7 @@
 //! Plain arrays of numbers: what environments return, actors record, replay stores and messages carry.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 use candle_core::{Device, Tensor};
 use half::f16;
@@ -145,6 +147,13 @@ impl Array {
         &mut self.bytes[place]
     }
 
+    /// Some rows along the first axis, in a row; panics if one is not there.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let shape = std::iter::once(rows.len()).chain(self.shape[1..].iter().copied()).collect();
+        let width = self.width();
+        Self { dtype: self.dtype, shape, bytes: self.bytes[rows.start * width..rows.end * width].to_vec() }
+    }
+
     /// Become these rows of an array of the same type and width, in their order. Room that was made once is used again.
     pub fn gather(&mut self, all: &Self, rows: &[usize]) {
         self.bytes.clear();
@@ -157,8 +166,13 @@ impl Array {
         rows.iter().enumerate().for_each(|(from, &to)| all.row_mut(to).copy_from_slice(self.row(from)));
     }
 
-    fn place(&self, row: usize) -> std::ops::Range<usize> {
-        let bytes = self.bytes.len() / self.shape[0];
-        row * bytes..(row + 1) * bytes
+    fn place(&self, row: usize) -> Range<usize> {
+        let width = self.width();
+        row * width..(row + 1) * width
+    }
+
+    /// Bytes of a row.
+    fn width(&self) -> usize {
+        self.bytes.len() / self.shape[0]
     }
 }

@@ -163,9 +163,15 @@ pub fn record(
 
 /// [`record`] in a process whose work matters more than a trace: what fails is told in its log only.
 pub fn record_aside(run: &Path, process: &str, seconds: f64) {
-    let told = |result: std::io::Result<()>| drop(result.inspect_err(|e| tracing::warn!("no trace: {e}")));
     let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    told(record(run, process, length, told));
+    log(record(run, process, length, log));
+}
+
+/// An end for [`record`] where nobody waits: a recording that failed is told in the log.
+pub fn log(end: std::io::Result<()>) {
+    if let Err(error) = end {
+        tracing::warn!("no trace: {error}");
+    }
 }
 
 /// The spans between two times, as events of the Chrome trace format: microseconds, with names of process and threads.

@@ -123,8 +123,7 @@ impl Supervisor<'_> {
         }
         if self.ready {
             let (run, length) = (&self.requests.resolved.dir, Duration::from_secs_f64(seconds));
-            let told = |result: std::io::Result<()>| drop(result.inspect_err(|e| tracing::warn!("no trace: {e}")));
-            if let Err(error) = trace::record(run, "launcher", length, told) {
+            if let Err(error) = trace::record(run, "launcher", length, trace::log) {
                 return say(&answer, Answer::Refused(error.to_string()));
             }
         }

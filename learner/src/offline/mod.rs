@@ -9,7 +9,6 @@ mod npy;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use actor::Features;
@@ -175,7 +174,7 @@ impl Inserter<'_> {
         columns.extend(FLAGS.into_iter().zip(flags).map(|(key, flag)| (key.to_string(), Array::u8(&[count], &flag))));
         for first in (0..count).step_by(PIECE) {
             let piece = first..(first + PIECE).min(count);
-            let columns = columns.iter().map(|(key, array)| (key.clone(), rows(array, &piece))).collect();
+            let columns = columns.iter().map(|(key, array)| (key.clone(), array.rows(piece.clone()))).collect();
             let mut columns = self.features.observe(columns)?;
             self.complete(&mut columns, piece.len());
             let mut chunk = Chunk { stream: self.id, first_step: self.next, columns };
@@ -196,11 +195,4 @@ impl Inserter<'_> {
             columns.insert(stamp.into(), Array::zeros(DType::U64, &[count]));
         }
     }
-}
-
-/// Some rows of an array.
-fn rows(array: &Array, range: &Range<usize>) -> Array {
-    let width = array.bytes.len() / array.shape[0].max(1);
-    let shape = [&[range.len()], &array.shape[1..]].concat();
-    Array { dtype: array.dtype, shape, bytes: array.bytes[range.start * width..range.end * width].to_vec() }
 }
