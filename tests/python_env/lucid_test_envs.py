@@ -31,10 +31,10 @@ class Faulty(gymnasium.Env):
         if phase != self.phase:
             return False
         if self.folder:
-            marker = pathlib.Path(self.folder, "done")
-            if marker.exists():
+            try:  # whichever process makes the file has the fault
+                pathlib.Path(self.folder, "done").touch(exist_ok=False)
+            except FileExistsError:
                 return False
-            marker.touch()
         print("a last word of", self.fault, file=sys.stderr)
         match self.fault:
             case "raise":
