@@ -15,6 +15,7 @@ mod one_copy;
 mod processes;
 mod pty;
 mod python;
+mod recovery;
 mod support;
 mod tamper;
 mod tensorboard;

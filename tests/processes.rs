@@ -65,20 +65,6 @@ fn a_second_interrupt_ends_everything_at_once() {
     wait_for("the children to end", || all.iter().all(|(pid, _)| !is_alive(*pid)));
 }
 
-#[test]
-fn a_learner_that_dies_ends_the_run_with_a_clear_error() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::start(&dir.path().join("run"), &["-c", "dummy"]);
-    run.make_steps(50);
-    let all = children(run.pid());
-    let learner = all.iter().find(|(_, args)| args.iter().any(|a| a == "learner")).expect("a learner runs").0;
-    kill(learner, Signal::KILL);
-    assert!(!run.end().success());
-    let text = run.output();
-    assert!(text.contains("learner ended") && text.contains("lucid train --run"), "{text}");
-    wait_for("the children to end", || all.iter().all(|(pid, _)| !is_alive(*pid)));
-}
-
 /// A learner or actor process of this binary, as the launcher would start it, with the token `secret`.
 fn start(args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_lucid"))
@@ -107,7 +93,7 @@ impl Invited {
         let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
         std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
         let door = Doorway::open().unwrap();
-        let learner = start(&["learner", "--join", door.name(), "--run", dir.path().to_str().unwrap()]);
+        let learner = start(&["learner", "--since", "0", "--join", door.name(), "--run", dir.path().to_str().unwrap()]);
         let launcher: Visitor<Notice, Order> = door.accept(PATIENCE).unwrap();
         let next = || launcher.receiver.recv_timeout(PATIENCE).unwrap().message;
         while !matches!(next(), Notice::Ready(_)) {}
@@ -126,7 +112,7 @@ impl Invited {
 
     fn hello(&self, token: &str, pid: u32) -> ToLearner {
         let (token, binary) = (token.into(), env!("CARGO_PKG_VERSION").into());
-        ToLearner::Hello(Box::new(Hello { token, actor: 0, generation: self.generation, pid, binary }))
+        ToLearner::Hello(Box::new(Hello { token, actor: 0, generation: self.generation, pid, binary, version: 0 }))
     }
 
     fn end(mut self) {
@@ -209,7 +195,10 @@ fn welcome(config: &Config) -> (Welcome, Agent) {
     };
     let agent = Agent::new(&config.agent(), origin).unwrap();
     let layout = fingerprint(&agent.policy_params().unwrap());
-    (Welcome { config: config.to_toml().unwrap(), env_obs: obs, agent_obs, act, layout, vit: None }, agent)
+    (
+        Welcome { config: config.to_toml().unwrap(), env_obs: obs, agent_obs, act, layout, vit: None, stored: vec![] },
+        agent,
+    )
 }
 
 /// An actor process whose learner is the test.
@@ -229,7 +218,7 @@ impl Tested {
         let process = start(&["actor", "--index", "0", "--generation", "0", "--timeout", "60", "--join", door.name()]);
         let link: Visitor<ToLearner, ToActor> = door.accept(PATIENCE).unwrap();
         link.sender.send(&ToActor::Welcome(Box::new(welcome))).unwrap();
-        link.sender.send(&ToActor::Credits { count: 1_000_000 }).unwrap();
+        link.sender.send(&ToActor::Credits { count: 1_000_000, stored: 0 }).unwrap();
         Self { process, link, agent, published: Vec::new() }
     }
 

@@ -59,11 +59,16 @@ impl Run {
         kill(self.pid(), signal);
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Wait for its end.
     pub fn end(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the run to end", || {
-            status = self.child.try_wait().unwrap();
+            status = self.ended();
             status.is_some()
         });
         status.unwrap()

@@ -46,6 +46,11 @@ impl ActLoop {
         Self { task: task.into(), obs, scheduler, ready: vec![], carried: None, some: None, chosen, features, draws }
     }
 
+    /// Observations go through these from now on.
+    pub fn see_through(&mut self, features: Features) {
+        self.features = Arc::new(features);
+    }
+
     /// Wait until enough environments are ready to be acted for; false where that takes long, and it is time to look around.
     pub fn wait(&mut self, meter: &mut Meter) -> Result<bool, ActorError> {
         Ok(meter.time(Part::Env, || self.scheduler.wait(&mut self.ready))?)

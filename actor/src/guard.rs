@@ -1,7 +1,7 @@
 //! A child that does not outlive its parent, and never dies in silence.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
@@ -10,16 +10,21 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use crate::env::tasks;
 
 /// Tie this process to its parent. When the parent ends, however it ends, `signal` arrives, and the standard input (a pipe that
-/// the parent holds open) closes, which calls `gone`. An error if the parent has gone already.
-pub fn bind_to_parent(parent: u32, signal: Signal, gone: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// the parent holds open) closes, which calls `gone`. What the parent writes to it is `heard` by the line. An error if the parent has
+/// gone already.
+pub fn bind_to_parent(
+    parent: u32,
+    signal: Signal,
+    mut heard: impl FnMut(String) + Send + 'static,
+    gone: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
     set_parent_process_death_signal(Some(signal))?;
     if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() as u32 != parent) {
         return Err(io::Error::other("the process that started this one has gone"));
     }
     thread::Builder::new().name("parent".into()).spawn(move || {
-        let mut rest = [0; 64];
-        // Nothing is ever written to the pipe: any end of reading means that the parent has gone.
-        while matches!(io::stdin().read(&mut rest), Ok(n) if n > 0) {}
+        // Any end of reading means that the parent has gone.
+        io::stdin().lines().map_while(Result::ok).for_each(&mut heard);
         gone();
     })?;
     Ok(())

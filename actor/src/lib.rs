@@ -38,6 +38,18 @@ pub enum ActorError {
         /// Its reason.
         reason: String,
     },
+    /// A learner that took the place of one that died lacks steps between those it has and those that this process still holds.
+    #[error(
+        "environment {env}: the learner has {stored} steps, but this process holds only those from {held} on; it begins new streams"
+    )]
+    Lost {
+        /// Index of the environment within the actor.
+        env: usize,
+        /// Steps that the learner has.
+        stored: u64,
+        /// First step that is held.
+        held: u64,
+    },
     /// The learner said something out of order.
     #[error("expected {wanted} from the learner, but got something else; are both of the same Lucid version?")]
     Order {

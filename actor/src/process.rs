@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use crossbeam::channel::Receiver;
 use shared::config::Config;
+use shared::env::Spaces;
 use shared::experience::StreamId;
 use shared::trace;
 use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, Waiting, Welcome, knock};
@@ -13,7 +15,7 @@ use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToL
 use crate::act_loop::ActLoop;
 use crate::env::Interrupt;
 use crate::meter::{Meter, Part};
-use crate::receiver::{Blueprint, Inbox, Policy, Receiver};
+use crate::receiver::{self, Blueprint, Inbox, Policy};
 use crate::recorder::Recorder;
 use crate::scheduler::Scheduler;
 use crate::{ActorError, Features, env, wire};
@@ -36,18 +38,23 @@ pub struct Args {
     pub generation: u32,
     /// How long the learner may take to answer.
     pub timeout: Duration,
+    /// Names of further doorways, each of a learner that has taken the place of one that died.
+    pub doors: Receiver<String>,
 }
 
 /// The whole life of an actor process.
 pub fn run(args: &Args) -> Result<(), ActorError> {
-    let (sender, receiver, welcome, encoder) = join(args)?;
+    let (sender, link, welcome, encoder) = join(args, &args.join, 0)?;
     let Kit { config, features, blueprint } = Kit::new(&welcome, encoder)?;
     let inbox = Arc::new(Inbox::default());
-    let (reply, index) = (sender.clone(), args.actor);
-    let receiver = Receiver { link: receiver, reply, index, blueprint, inbox: inbox.clone() };
+    // In lockstep a learner's successor begins a round of its own.
+    let (reply, stays) = (sender.clone(), !config.lockstep());
+    let (args, obs) = (args.clone(), welcome.env_obs.clone());
+    let receiver =
+        receiver::Receiver { link, reply, args: args.clone(), blueprint, welcome, stays, inbox: inbox.clone() };
     thread::Builder::new().name("receiver".into()).spawn(move || receiver.run())?;
     trace::name_thread("act");
-    Session::new(args, &config, &welcome, features, sender, inbox)?.run()
+    Session::new(&args, &config, obs, features, sender, inbox)?.run()
 }
 
 /// What a process that acts makes of its welcome.
@@ -81,15 +88,17 @@ impl Kit {
 
 type Joined = (LinkSender<ToLearner>, LinkReceiver<ToActor>, Box<Welcome>, Bulk);
 
-fn join(args: &Args) -> Result<Joined, ActorError> {
+/// Go through a door. `version`: the newest snapshot that was acted with.
+pub(crate) fn join(args: &Args, door: &str, version: u64) -> Result<Joined, ActorError> {
     let hello = ToLearner::Hello(Box::new(Hello {
         token: args.token.clone(),
         actor: args.actor,
         generation: args.generation,
         pid: std::process::id(),
         binary: env!("CARGO_PKG_VERSION").into(),
+        version,
     }));
-    let (sender, receiver) = knock(&args.join, &hello).map_err(wire("knocking at the learner's door"))?;
+    let (sender, receiver) = knock(door, &hello).map_err(wire("knocking at the learner's door"))?;
     let answer: Incoming<ToActor> =
         receiver.recv_timeout(args.timeout).map_err(wire("waiting for the learner's welcome"))?;
     match answer.message {
@@ -129,7 +138,7 @@ impl Session {
     fn new(
         args: &Args,
         config: &Config,
-        welcome: &Welcome,
+        obs: Spaces,
         features: Features,
         sender: LinkSender<ToLearner>,
         inbox: Arc<Inbox>,
@@ -151,7 +160,7 @@ impl Session {
             waits: config.sync.max_lag_mode == "hard",
             inbox,
             meter: Meter::new(streams.len()),
-            acts: ActLoop::new(task, welcome.env_obs.clone(), scheduler, features, noise),
+            acts: ActLoop::new(task, obs, scheduler, features, noise),
             recorder: Recorder::new(streams, config.actor.chunk, config.lockstep(), sender),
         })
     }
@@ -160,6 +169,10 @@ impl Session {
         while !self.inbox.stopped() {
             if let Some(failure) = self.inbox.take_failure() {
                 return Err(failure);
+            }
+            self.recorder.settle(&self.inbox)?;
+            if let Some(features) = self.inbox.features.lock().take() {
+                self.acts.see_through(features);
             }
             if self.inbox.paused() {
                 self.meter.time(Part::Wait, || self.inbox.wait(PATIENCE));

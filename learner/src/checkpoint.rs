@@ -12,6 +12,7 @@ use shared::array::Array;
 use shared::params::FrozenRecord;
 
 use crate::durable::{self, FileError};
+use crate::journal;
 use crate::limiter::LimiterState;
 use crate::replay::{self, Manifest, Sampled, StepId};
 
@@ -104,6 +105,8 @@ pub struct Cut {
     pub config: String,
     /// Fingerprint of the parameter layout.
     pub layout: String,
+    /// Number of the journal's file that begins with it.
+    pub journal: u64,
 }
 
 /// The part of a cut that is small.
@@ -114,6 +117,9 @@ struct State {
     frozen: BTreeMap<String, Frozen>,
     config: String,
     layout: String,
+    /// 0 in checkpoints of before there was a journal.
+    #[serde(default)]
+    journal: u64,
     /// Steps and online rows of each pending batch.
     pending: Vec<(Vec<StepId>, usize)>,
 }
@@ -151,7 +157,7 @@ impl Checkpoints {
         &self.replay
     }
 
-    /// Write a cut, then delete checkpoints beyond `keep` and the replay files that only those named.
+    /// Write a cut, then delete checkpoints beyond `keep`, and the replay files and journals that only those needed.
     /// Cuts are to be saved in the order in which their replay manifests were made.
     pub fn save(&self, cut: &Cut) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(&self.dir).map_err(FileError::io("create", &self.dir))?;
@@ -226,7 +232,12 @@ impl Checkpoints {
         for path in dropped.difference(&needed).map(|file| self.replay.join(file)).filter(|path| path.exists()) {
             fs::remove_file(&path).map_err(FileError::io("delete", &path))?;
         }
-        Ok(())
+        let first = |name: &Name| {
+            let state: State = read_json(&self.dir.join(folder(*name)).join(STATE))?;
+            Ok::<_, FileError>(state.journal)
+        };
+        let Ok(firsts) = kept.iter().map(first).collect::<Result<Vec<_>, _>>() else { return Ok(()) };
+        Ok(firsts.into_iter().min().map_or(Ok(()), |first| journal::prune(&self.replay, first))?)
     }
 
     /// Names of the replay files that these checkpoints need.
@@ -294,6 +305,7 @@ fn write_folder(dir: &Path, cut: &Cut) -> Result<(), FileError> {
         frozen: cut.frozen.clone(),
         config: cut.config.clone(),
         layout: cut.layout.clone(),
+        journal: cut.journal,
         pending: cut.pending.iter().map(|s| (s.ids.clone(), s.from_online)).collect(),
     };
     write(STATE, json(&dir.join(STATE), &state)?)?;
@@ -312,7 +324,7 @@ fn read_folder(dir: &Path) -> Result<Cut, FileError> {
     };
     let arrays = |name: &str| read(name).and_then(|(path, bytes)| durable::decode(&path, &bytes));
     let (path, bytes) = read(STATE)?;
-    let State { counters, limiter, frozen, config, layout, pending } = parse_json(&path, &bytes)?;
+    let State { counters, limiter, frozen, config, layout, journal, pending } = parse_json(&path, &bytes)?;
     let (path, bytes) = read(REPLAY)?;
     let pending = pending
         .into_iter()
@@ -327,6 +339,7 @@ fn read_folder(dir: &Path) -> Result<Cut, FileError> {
         frozen,
         config,
         layout,
+        journal,
     })
 }
 

@@ -23,6 +23,7 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
         date_latents(&run.replay, &mut chunk);
         match insert(run, &chunk) {
             Ok(()) => {
+                link.stored();
                 if let Err(error) = run.replay.unload() {
                     run.warn(format!("replay keeps steps in memory that belong on disk: {error}"));
                 }
@@ -58,11 +59,27 @@ pub fn date_latents(replay: &Replay, chunk: &mut Chunk) {
     }
 }
 
+/// Episodes that end in the last `steps` steps of a chunk.
+pub fn ended(chunk: &Chunk, steps: usize) -> u64 {
+    let Some(flags) = chunk.columns.get("is_last") else { return 0 };
+    flags.bytes.iter().rev().take(steps).map(|flag| u64::from(*flag)).sum()
+}
+
 fn insert(run: &Run, chunk: &Chunk) -> Result<(), crate::replay::ReplayError> {
     let _span = span("insert");
     let border = run.border.lock();
     let inserted = run.replay.insert(chunk)?;
-    run.totals.lock().counters.env_steps += inserted.steps as u64;
+    if inserted.steps > 0
+        && let Err(error) = run.journal.lock().arrived(chunk)
+    {
+        run.warn(format!(
+            "steps are only in memory until the next checkpoint, and would be lost with the learner's process: {error}"
+        ));
+    }
+    let mut totals = run.totals.lock();
+    totals.counters.env_steps += inserted.steps as u64;
+    totals.counters.episodes += ended(chunk, inserted.steps);
+    drop(totals);
     run.limiter.inserted(inserted.steps, run.replay.stats().items);
     drop(border);
     run.record("env/steps_per_s", inserted.steps as f64);

@@ -5,16 +5,17 @@ mod pace;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use parking_lot::{Condvar, Mutex};
+use shared::experience::StreamId;
 use shared::snapshot::PolicySnapshot;
 use shared::trace::span;
 use shared::wire::{
-    Hello, Incoming, LinkReceiver, LinkSender, Numbers, ToActor, ToLearner, Visitor, Waiting, WireError, chunk,
+    Hello, Incoming, LinkReceiver, LinkSender, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, WireError, chunk,
 };
 
 use crate::RunError;
@@ -73,6 +74,8 @@ struct Slot {
     credits: u32,
     /// Credits given and not used: more chunks than this are a breach.
     allowed: u32,
+    /// Chunks that are in replay and in the journal.
+    stored: u64,
     clock: Option<u64>,
     pause: Option<bool>,
     trace: Option<ToActor>,
@@ -126,20 +129,26 @@ pub struct Link {
     pace: Mutex<Pace>,
     /// Versions it took lately, and seconds from publishing until then.
     taken: Mutex<VecDeque<(u64, f64)>>,
-    /// Steps that have arrived.
-    arrived: AtomicU64,
+    /// Steps of each of its environments that have arrived, over all learners.
+    arrived: Mutex<Vec<u64>>,
+    /// Whether it has said goodbye.
+    parted: AtomicBool,
 }
 
 impl Link {
-    /// Welcome an actor, give it the newest snapshot and its first credits, and serve it from two threads.
+    /// Welcome an actor, give it the newest snapshot and its first credits, and serve it from two threads. `lost` is called if its link
+    /// is cut while the run goes on.
     pub fn open(
         run: &Arc<Run>,
         hello: &Hello,
         visitor: Visitor<ToLearner, ToActor>,
         arrivals: Sender<Arrival>,
+        lost: impl FnOnce() + Send + 'static,
     ) -> Result<(), WireError> {
-        let link = Arc::new(Self::new(hello));
-        let welcome = ToActor::Welcome(Box::new(run.welcome.clone()));
+        let stream = |env| StreamId { actor: hello.actor, generation: hello.generation, env };
+        let stored: Vec<u64> = (0..run.config.actor.envs as u32).map(|env| run.replay.next(stream(env))).collect();
+        let link = Arc::new(Self::new(hello, stored.clone()));
+        let welcome = ToActor::Welcome(Box::new(Welcome { stored, ..run.welcome.clone() }));
         match run.trunk.as_ref().and_then(|trunk| trunk.region.as_ref()) {
             Some(region) => visitor.sender.send_region(&welcome, region)?,
             None => visitor.sender.send(&welcome)?,
@@ -164,11 +173,14 @@ impl Link {
             link.listen(&run, &receiver, &arrivals);
             link.cut();
             run.links.leave(&link);
+            if !link.parted.load(Ordering::Acquire) {
+                lost();
+            }
         })?;
         Ok(())
     }
 
-    fn new(hello: &Hello) -> Self {
+    fn new(hello: &Hello, stored: Vec<u64>) -> Self {
         let held = Held {
             version: 0,
             update: 0,
@@ -188,7 +200,8 @@ impl Link {
             pace: Mutex::default(),
             taken: Mutex::default(),
             held: Mutex::new(held),
-            arrived: AtomicU64::new(0),
+            arrived: Mutex::new(stored),
+            parted: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +225,11 @@ impl Link {
             slot.credits += count;
             slot.allowed += count;
         });
+    }
+
+    /// One more of its chunks outlives this process; told with the next credits.
+    pub fn stored(&self) {
+        self.slot.lock().stored += 1;
     }
 
     /// Tell how many updates were made.
@@ -288,7 +306,8 @@ impl Link {
             }
             let count = std::mem::take(&mut slot.credits);
             if count > 0 {
-                return Some(Box::new(move |sender| sender.send(&ToActor::Credits { count })));
+                let stored = slot.stored;
+                return Some(Box::new(move |sender| sender.send(&ToActor::Credits { count, stored })));
             }
             if let Some(on) = slot.pause.take() {
                 return Some(Box::new(move |sender| sender.send(&ToActor::Pause { on })));
@@ -339,10 +358,14 @@ impl Link {
             ToLearner::Chunk(head) => {
                 self.use_credit()?;
                 let chunk = chunk::unpack(head, incoming.bulk.as_ref()).map_err(|e| e.to_string())?;
-                if (chunk.stream.actor, chunk.stream.generation) != (self.actor, self.generation) {
-                    return Err(format!("it sent experience of {:?}, which is not its own", chunk.stream));
-                }
-                self.arrived.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                let mut arrived = self.arrived.lock();
+                let end = arrived.get_mut(chunk.stream.env as usize);
+                let end =
+                    end.filter(|_| (chunk.stream.actor, chunk.stream.generation) == (self.actor, self.generation));
+                let end =
+                    end.ok_or_else(|| format!("it sent experience of {:?}, which is not its own", chunk.stream))?;
+                *end = chunk.first_step.saturating_add(chunk.len() as u64).max(*end);
+                drop(arrived);
                 arrivals.send((self.clone(), chunk)).map_err(|_| "nobody takes experience any more".to_string())?;
             }
             ToLearner::SnapshotTaken { version, digest } => self.taken(run, version, digest)?,
@@ -355,12 +378,13 @@ impl Link {
                 self.acted(run, &numbers);
                 numbers.episodes.into_iter().for_each(|episode| run.episode(episode));
             }
-            ToLearner::Goodbye { reason } => {
+            ToLearner::Goodbye { reason, steps } => {
                 tracing::info!("actor {} says goodbye: {reason}", self.actor);
-                let (made, arrived) = (self.held.lock().steps, self.arrived.load(Ordering::Relaxed));
-                if made != arrived {
-                    run.warn(format!("actor {} made {made} steps, but {arrived} arrived", self.actor));
+                let arrived = self.arrived.lock();
+                if *arrived != steps {
+                    run.warn(format!("actor {} made {steps:?} steps, but {arrived:?} arrived", self.actor));
                 }
+                self.parted.store(true, Ordering::Release);
                 return Ok(false);
             }
             ToLearner::Hello(_) => return Err("it introduced itself twice".into()),
@@ -472,7 +496,8 @@ mod tests {
     }
 
     fn link() -> Link {
-        Link::new(&Hello { token: String::new(), actor: 0, generation: 0, pid: 0, binary: String::new() })
+        let (token, binary) = Default::default();
+        Link::new(&Hello { token, actor: 0, generation: 0, pid: 0, binary, version: 0 }, vec![0])
     }
 
     #[test]
@@ -498,12 +523,13 @@ mod tests {
         let link = link();
         let (sender, receiver) = shared::wire::pair().unwrap();
         link.offer(snapshot(1));
+        link.stored();
         link.credit(2);
         link.clock(7);
         link.stop();
         for expected in [
             ToActor::Stop,
-            ToActor::Credits { count: 2 },
+            ToActor::Credits { count: 2, stored: 1 },
             ToActor::Clock { update: 7 },
             ToActor::Snapshot { version: 1, update: 1 },
         ] {

@@ -49,6 +49,8 @@ pub struct Args {
     pub join: String,
     /// The run's secret.
     pub token: String,
+    /// How long the run has gone on with earlier processes.
+    pub before: Duration,
     /// What to do about damaged replay files.
     pub damaged: Damaged,
 }

@@ -63,6 +63,9 @@ pub fn publish_all(run: &Run, queue: &Receiver<Copied>) -> Result<(), RunError> 
         let start = Instant::now();
         let _span = span("publish");
         let snapshot = Arc::new(copied.share()?);
+        // A version that actors may hold is never given to another policy, whatever becomes of this process. The first error since a cut
+        // is told by whoever takes steps in.
+        let _ = run.journal.lock().publishing(snapshot.version);
         run.totals.lock().counters.version = snapshot.version;
         let mut alive = run.alive.lock();
         alive.retain(|earlier| earlier.strong_count() > 0);

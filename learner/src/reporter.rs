@@ -104,7 +104,7 @@ impl<'a> Reporter<'a> {
         };
         Report {
             phase,
-            elapsed: self.run.started.elapsed().as_secs_f64(),
+            elapsed: self.run.age().as_secs_f64(),
             steps: counters.env_steps,
             target_steps: config.run.steps,
             target_minutes: config.run.minutes,

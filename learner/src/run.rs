@@ -18,6 +18,7 @@ use crate::checkpoint::Counters;
 use crate::desk::Desk;
 use crate::evaluation::Evaluations;
 use crate::frozen::Trunk;
+use crate::journal::Journal;
 use crate::limiter::{Limiter, LimiterError};
 use crate::links::Links;
 use crate::lockstep::Round;
@@ -43,6 +44,8 @@ pub struct Run {
     pub trunk: Option<Trunk>,
     /// Experience.
     pub replay: Replay,
+    /// What has happened since the last cut.
+    pub journal: Mutex<Journal>,
     /// Who may go on.
     pub limiter: Limiter,
     /// What the train thread is asked to do.
@@ -70,6 +73,7 @@ pub struct Run {
     pub border: Mutex<()>,
     /// When this process started.
     pub started: Instant,
+    before: Duration,
     options: Mutex<Arc<Config>>,
     warnings: Mutex<Vec<String>>,
     shown: Mutex<Vec<Shown>>,
@@ -105,12 +109,16 @@ pub struct Parts {
     pub dir: PathBuf,
     /// The run's secret.
     pub token: String,
+    /// How long the run has gone on with earlier processes of the learner.
+    pub before: Duration,
     /// What every actor is told.
     pub welcome: Welcome,
     /// The frozen encoder, where there is one.
     pub trunk: Option<Trunk>,
     /// Experience.
     pub replay: Replay,
+    /// What has happened since the last cut.
+    pub journal: Journal,
     /// Who may go on.
     pub limiter: Limiter,
     /// Where the run stands.
@@ -120,7 +128,7 @@ pub struct Parts {
 impl Run {
     /// At its start in this process.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, dir, token, welcome, trunk, replay, limiter, counters } = parts;
+        let Parts { config, dir, token, before, welcome, trunk, replay, journal, limiter, counters } = parts;
         let (ask, records) = bounded(1);
         Self {
             options: Mutex::new(Arc::new(config.clone())),
@@ -129,6 +137,7 @@ impl Run {
             welcome,
             trunk,
             replay,
+            journal: Mutex::new(journal),
             limiter,
             links: Links::default(),
             evaluations: Evaluations::new(&dir, &config.eval, counters.env_steps),
@@ -144,6 +153,7 @@ impl Run {
             meters: Mutex::new(Meters::default()),
             border: Mutex::new(()),
             started: Instant::now(),
+            before,
             warnings: Mutex::new(Vec::new()),
             shown: Mutex::new(Vec::new()),
             stop: AtomicBool::new(false),
@@ -176,6 +186,11 @@ impl Run {
     /// Updates so far.
     pub fn updates(&self) -> u64 {
         self.updates.load(Ordering::Acquire)
+    }
+
+    /// How long the run has gone on since it was started or resumed, whichever learners it had.
+    pub fn age(&self) -> Duration {
+        self.before + self.started.elapsed()
     }
 
     /// Environment steps so far.
@@ -230,7 +245,6 @@ impl Run {
     /// An episode has ended.
     pub fn episode(&self, episode: Episode) {
         let mut totals = self.totals.lock();
-        totals.counters.episodes += 1;
         totals.returns.push_back(episode.score.into());
         if totals.returns.len() > RETURNS {
             totals.returns.pop_front();
@@ -274,7 +288,7 @@ impl Run {
         if steps > 0 && self.totals.lock().counters.env_steps >= steps {
             self.stop(format!("reached run.steps = {steps}"));
         }
-        if minutes > 0.0 && self.started.elapsed() >= Duration::from_secs_f64(60.0 * minutes) {
+        if minutes > 0.0 && self.age() >= Duration::from_secs_f64(60.0 * minutes) {
             self.stop(format!("reached run.minutes = {minutes}"));
         }
     }

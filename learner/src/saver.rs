@@ -72,8 +72,10 @@ fn take_cut<'a>(run: &'a Run, agent: &Agent, batches: &Batches) -> Result<Pendin
     let border = run.border.lock();
     let (pending, pending_files) = batches.cut(&run.replay);
     let (counters, limiter) = (run.counters(), run.limiter.state());
+    let journal = run.journal.lock().cut();
     drop(border);
-    let finish = move |replay| Cut { agent: state, counters, limiter, replay, pending, frozen, config, layout };
+    let finish =
+        move |replay| Cut { agent: state, counters, limiter, replay, pending, frozen, config, layout, journal };
     Ok(Pending { replay: pending_files, reply: None, finish: Box::new(finish) })
 }
 

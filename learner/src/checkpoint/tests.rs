@@ -64,6 +64,7 @@ impl Run {
             frozen: [("enc/vit".to_string(), frozen())].into(),
             config: "c".into(),
             layout: "l".into(),
+            journal: updates,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actor::env::EnvError;
 use actor::{ActorError, TOKEN_VAR, guard};
+use crossbeam::channel::unbounded;
 use rustix::process::Signal;
 
 use crate::RunError;
@@ -23,6 +24,9 @@ pub struct LearnerArgs {
     run: PathBuf,
     #[arg(long)]
     join: String,
+    /// How long the run has gone on with earlier processes of the learner, seconds.
+    #[arg(long)]
+    since: f64,
     #[arg(long)]
     drop_damaged_replay: bool,
 }
@@ -54,21 +58,23 @@ pub struct EvaluatorArgs {
 /// The learner's whole life. When the launcher has gone, it saves and ends.
 pub fn learner(args: LearnerArgs) -> Result<(), RunError> {
     let gone = Arc::new(AtomicBool::new(false));
-    begin("learner".into(), Signal::TERM, {
+    begin("learner".into(), Signal::TERM, drop, {
         let gone = gone.clone();
         move || gone.store(true, Ordering::Release)
     })?;
     signal_hook::flag::register(signal_hook::consts::SIGTERM, gone.clone()).map_err(io("watch", "signals".as_ref()))?;
     let damaged = if args.drop_damaged_replay { Damaged::Drop } else { Damaged::Refuse };
-    process::run(&process::Args { run: args.run, join: args.join, token: token(), damaged }, &gone)
+    let before = Duration::try_from_secs_f64(args.since).unwrap_or_default();
+    process::run(&process::Args { run: args.run, join: args.join, token: token(), before, damaged }, &gone)
 }
 
 /// An actor's whole life. When the launcher has gone, it ends at once: it holds nothing that a resumed run needs.
 pub fn actor(args: ActorArgs) -> Result<(), RunError> {
-    begin(format!("actor {}", args.index), Signal::KILL, || exit(1))?;
+    let (tell, doors) = unbounded();
+    begin(format!("actor {}", args.index), Signal::KILL, move |door| drop(tell.send(door)), || exit(1))?;
     let timeout = patience(args.timeout);
     let ActorArgs { join, index, generation, .. } = args;
-    match actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout }) {
+    match actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout, doors }) {
         Err(ActorError::Env(error @ EnvError::GaveUp { .. })) => {
             eprintln!("{error}");
             exit(HOPELESS)
@@ -79,7 +85,7 @@ pub fn actor(args: ActorArgs) -> Result<(), RunError> {
 
 /// The evaluation actor's whole life. When the launcher has gone, it ends at once.
 pub fn evaluator(args: EvaluatorArgs) -> Result<(), RunError> {
-    begin("evaluation actor".into(), Signal::KILL, || exit(1))?;
+    begin("evaluation actor".into(), Signal::KILL, drop, || exit(1))?;
     let timeout = patience(args.timeout);
     evaluation::run(&evaluation::Args { join: args.join, token: token(), run: args.run, timeout })
 }
@@ -92,9 +98,15 @@ fn token() -> String {
     std::env::var(TOKEN_VAR).unwrap_or_default()
 }
 
-fn begin(name: String, signal: Signal, gone: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+/// `heard`: lines that the launcher writes to the standard input.
+fn begin(
+    name: String,
+    signal: Signal,
+    heard: impl FnMut(String) + Send + 'static,
+    gone: impl FnOnce() + Send + 'static,
+) -> Result<(), RunError> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     guard::end_on_panic(name);
     let parent = std::env::var(PARENT_VAR).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0);
-    guard::bind_to_parent(parent, signal, gone).map_err(io("start below", "`lucid train`".as_ref()))
+    guard::bind_to_parent(parent, signal, heard, gone).map_err(io("start below", "`lucid train`".as_ref()))
 }

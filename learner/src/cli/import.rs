@@ -95,6 +95,7 @@ fn save(run: Resolved, spaces: &RunSpaces, agent: &Agent, env_steps: u64) -> Res
     let mut news = Vec::new();
     let limiter = import_steps(config, spaces, None, 1, &replay, &mut news)?;
     let cut = Cut {
+        journal: 0,
         agent: agent.save()?,
         counters: Counters { env_steps, updates: agent.updates(), ..Counters::default() },
         limiter,

@@ -30,6 +30,10 @@ struct Slot {
     wanted: bool,
     /// Whether the process that runs has joined.
     joined: bool,
+    /// Generation of that process.
+    generation: u32,
+    /// Whether that process waits for a door of another learner.
+    orphan: bool,
     /// When it was asked to end, because it is no longer wanted.
     dismissed: Option<Instant>,
     restarts: Restarts,
@@ -37,8 +41,8 @@ struct Slot {
 
 impl Slot {
     fn due() -> Self {
-        let (wanted, joined, dismissed) = (true, false, None);
-        Self { state: State::Due(Instant::now()), wanted, joined, dismissed, restarts: Restarts::default() }
+        let (state, restarts) = (State::Due(Instant::now()), Restarts::default());
+        Self { state, wanted: true, joined: false, generation: 0, orphan: false, dismissed: None, restarts }
     }
 }
 
@@ -115,6 +119,26 @@ impl Actors {
         asked
     }
 
+    /// The learner has died: those that run are to be let in by the next one.
+    pub fn orphan(&mut self) {
+        for slot in &mut self.slots {
+            slot.joined = false;
+            match slot.state {
+                State::Running(_) => slot.orphan = true,
+                State::Invited => slot.state = State::Due(Instant::now()),
+                State::Due(_) | State::Ended => {}
+            }
+        }
+    }
+
+    /// Actors, with their generations, whose processes are to be let in by another learner.
+    pub fn to_readmit(&mut self) -> Vec<(u32, u32)> {
+        let orphan = |(index, slot): (usize, &mut Slot)| {
+            std::mem::take(&mut slot.orphan).then_some((index as u32, slot.generation))
+        };
+        self.slots.iter_mut().enumerate().filter_map(orphan).collect()
+    }
+
     /// An actor came through its door.
     pub fn joined(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
@@ -133,14 +157,18 @@ impl Actors {
         self.slots.iter_mut().enumerate().filter(due).map(invite).collect()
     }
 
-    /// A door is open: start the process.
+    /// A door is open: start the process, or tell the one that runs.
     pub fn start(&mut self, dir: &Path, token: &str, index: u32, generation: u32, door: &str) -> Result<(), RunError> {
         let timeout = self.timeout;
         let Some(slot) = self.slots.get_mut(index as usize) else { return Ok(()) };
-        if !slot.wanted {
+        if let State::Running(process) = &mut slot.state {
+            if slot.generation == generation {
+                process.tell(door);
+            }
+        } else if !slot.wanted {
             slot.state = State::Ended;
         } else if matches!(slot.state, State::Invited) {
-            (slot.joined, slot.dismissed) = (false, None);
+            (slot.joined, slot.dismissed, slot.generation) = (false, None, generation);
             let text = |x: &str| x.to_string();
             let mut args = vec![text("actor"), text("--join"), text(door)];
             args.extend([text("--index"), index.to_string(), text("--generation"), generation.to_string()]);
@@ -150,11 +178,11 @@ impl Actors {
         Ok(())
     }
 
-    /// The learner did not get this actor: end its process if it still runs, so that it is started again.
-    pub fn not_joined(&mut self, index: u32) {
+    /// The learner did not get this process of an actor, or has cut its link: end it if it still runs, so that the actor is started again.
+    pub fn lost(&mut self, index: u32, generation: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         match &mut slot.state {
-            State::Running(process) => process.kill(),
+            State::Running(process) if slot.generation == generation => process.kill(),
             State::Invited if slot.wanted => slot.state = State::Due(Instant::now() + Duration::from_millis(500)),
             State::Invited => slot.state = State::Ended,
             _ => {}

@@ -1,6 +1,7 @@
 //! One child process: this binary again, with its output in the run folder's logs.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,6 +53,13 @@ impl Process {
             .spawn()
             .map_err(io("start", &binary))?;
         Ok(Self { child, log, started: Instant::now() })
+    }
+
+    /// Write a line to its standard input; one that has ended is noticed by whoever watches it.
+    pub fn tell(&mut self, line: &str) {
+        if let Some(input) = &mut self.child.stdin {
+            let _ = writeln!(input, "{line}");
+        }
     }
 
     /// Process id.

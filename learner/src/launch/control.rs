@@ -14,6 +14,13 @@ pub enum Order {
         /// Its index.
         actor: u32,
     },
+    /// Open a door for an actor's process that runs already, and lost its learner.
+    Readmit {
+        /// Its index.
+        actor: u32,
+        /// How often it was started before.
+        generation: u32,
+    },
     /// Have this actor send what it has and end.
     Dismiss {
         /// Its index.
@@ -63,8 +70,17 @@ pub enum Notice {
     NotJoined {
         /// Its index.
         actor: u32,
+        /// Of the process that was to come.
+        generation: u32,
         /// Why.
         reason: String,
+    },
+    /// An actor's link is cut: its process is of no use any more.
+    Lost {
+        /// Its index.
+        actor: u32,
+        /// Of that process.
+        generation: u32,
     },
     /// A door is open for the evaluation actor.
     EvaluatorInvitation {

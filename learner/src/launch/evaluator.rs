@@ -53,6 +53,13 @@ impl Evaluator {
         due
     }
 
+    /// The learner has died: one that was to be invited is to be invited by the next learner.
+    pub fn orphan(&mut self) {
+        if matches!(self.state, State::Invited) {
+            self.state = State::Due(Instant::now());
+        }
+    }
+
     /// A door is open: start the process.
     pub fn start(&mut self, dir: &Path, token: &str, door: &str) -> Result<(), RunError> {
         if matches!(self.state, State::Invited) {

@@ -4,6 +4,7 @@ mod actors;
 mod child;
 mod control;
 mod evaluator;
+mod learner;
 mod lock;
 mod requests;
 mod resolve;

@@ -55,6 +55,13 @@ impl Requests {
         self.scale.take().into_iter().for_each(|answer| say(&answer, ended()));
     }
 
+    /// The learner has died: what it was asked is not done.
+    pub fn learner_died(&mut self) {
+        for waiting in self.learner.drain(..) {
+            say(&waiting.answer, Answer::Refused("the learner died meanwhile and is started again: ask again".into()));
+        }
+    }
+
     /// Keep options in the run folder, so that the run is gone on with as it is now.
     fn keep(&mut self, options: Config) -> Result<(), RunError> {
         self.resolved.config = options;
@@ -75,8 +82,8 @@ impl Supervisor<'_> {
         }
         match request {
             Request::Scale { actors } => self.scale(actors, answer),
-            Request::Pause => self.ask_learner(Ask::Pause, answer, None),
-            Request::Resume => self.ask_learner(Ask::Resume, answer, None),
+            Request::Pause => self.rest(true, answer),
+            Request::Resume => self.rest(false, answer),
             Request::Checkpoint => self.ask_learner(Ask::Checkpoint, answer, None),
             Request::Set { key, value } => self.set(&key, &value, answer),
             Request::Trace { seconds } => self.trace(seconds, answer),
@@ -106,6 +113,12 @@ impl Supervisor<'_> {
             say(&earlier, Answer::Refused(format!("somebody asked for {actors} actors before it was so")));
         }
         self.actors.scale(actors);
+    }
+
+    /// Remembered for a learner that takes the place of this one.
+    fn rest(&mut self, paused: bool, answer: Sender<Answer>) {
+        self.paused = paused && self.ready;
+        self.ask_learner(if paused { Ask::Pause } else { Ask::Resume }, answer, None);
     }
 
     fn set(&mut self, key: &str, value: &str, answer: Sender<Answer>) {

@@ -1,22 +1,24 @@
 //! The launcher's loop: what the learner says, how children fare, what people want.
 
 use std::io::IsTerminal;
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use shared::metrics::Report;
+use shared::metrics::{Report, StartReport};
 use shared::trace::{self, span};
-use shared::wire::{Doorway, LinkReceiver, LinkSender, Visitor, WireError};
+use shared::wire::{LinkReceiver, LinkSender, Visitor};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::actors::Actors;
-use super::child::Process;
 use super::evaluator::Evaluator;
+use super::learner::{Came, Learner};
 use super::requests::Requests;
 use super::{Notice, Order, Resolved};
 use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
+use crate::desk::Ask;
 use crate::error::wire;
 use crate::report::Screen;
 use crate::threads::{on_signals, spawn};
@@ -24,18 +26,26 @@ use crate::web::{Server, URL_FILE};
 
 /// How often children are looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// How long a learner may say nothing, which otherwise reports twice a second.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How long actors may take to end once the learner has.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 enum Event {
     /// The learner came, or did not.
-    Came(Result<Visitor<Notice, Order>, WireError>),
-    /// It said something.
-    Said(Notice),
+    Came(Came),
+    /// The learner of this number said something.
+    Said(u32, Notice),
     /// Ctrl-C or a request to terminate.
     Signal,
     /// Somebody asks for something.
     Asked(Asked),
+}
+
+impl From<Came> for Event {
+    fn from(came: Came) -> Self {
+        Self::Came(came)
+    }
 }
 
 impl Event {
@@ -43,7 +53,7 @@ impl Event {
     fn name(&self) -> &'static str {
         match self {
             Self::Came(_) => "greet the learner",
-            Self::Said(_) => "hear the learner",
+            Self::Said(..) => "hear the learner",
             Self::Signal => "stop",
             Self::Asked(_) => "take a request",
         }
@@ -61,13 +71,8 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
     }
     let page = page(resolved, &hub)?;
     let token = token();
-    let door = Doorway::open().map_err(wire("opening a door for the learner"))?;
-    let mut args = vec!["learner".to_string(), "--run".into(), resolved.dir.to_string_lossy().into_owned()];
-    args.extend(["--join".to_string(), door.name().to_string()]);
-    args.extend_from_slice(extra);
-    let learner = Process::start(&resolved.dir, "learner", &args, &token)?;
     let (sender, events) = unbounded();
-    wait_for_learner(door, resolved.config.sync.join_timeout, sender.clone())?;
+    let learner = Learner::start(resolved, &token, extra, &sender)?;
     watch_signals(sender.clone())?;
     pass_on(asked, sender.clone())?;
     let supervisor = Supervisor {
@@ -82,6 +87,9 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         learner,
         orders: None,
         ready: false,
+        was_ready: false,
+        paused: false,
+        heard: Instant::now(),
         stopping: false,
         interrupted: false,
         outcome: None,
@@ -121,11 +129,6 @@ fn token() -> String {
     blake3::Hash::from_bytes(bytes).to_hex().to_string()
 }
 
-fn wait_for_learner(door: Doorway, seconds: f64, events: Sender<Event>) -> Result<(), RunError> {
-    let limit = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(60));
-    spawn("learner's door", move || drop(events.send(Event::Came(door.accept(limit)))))
-}
-
 fn watch_signals(events: Sender<Event>) -> Result<(), RunError> {
     on_signals(&[SIGINT, SIGTERM], move || events.send(Event::Signal).is_ok())
 }
@@ -139,9 +142,16 @@ pub(super) struct Supervisor<'a> {
     pub(super) actors: Actors,
     evaluator: Evaluator,
     token: String,
-    learner: Process,
+    learner: Learner,
     orders: Option<LinkSender<Order>>,
+    /// The learner has loaded.
     pub(super) ready: bool,
+    /// One has before.
+    was_ready: bool,
+    /// Somebody let the run rest.
+    pub(super) paused: bool,
+    /// When the learner was last heard of.
+    heard: Instant,
     pub(super) stopping: bool,
     /// Ctrl-C was pressed once.
     interrupted: bool,
@@ -162,8 +172,15 @@ impl Supervisor<'_> {
                 while let Ok(event) = events.recv_timeout(TICK) {
                     self.handle(event, sender)?;
                 }
-                return self.end(status);
+                if !self.bring_learner_back(status) {
+                    return self.end(status);
+                }
             }
+            if self.learner.is_away() && self.stopping {
+                return self.end_without_learner();
+            }
+            self.learner.restart_if_due(self.resolved, &self.token, sender)?;
+            self.notice_silence();
             self.look_after_actors()?;
             self.settle_requests();
         }
@@ -172,9 +189,14 @@ impl Supervisor<'_> {
     fn handle(&mut self, event: Event, sender: &Sender<Event>) -> Result<(), RunError> {
         let _span = span(event.name());
         match event {
-            Event::Came(Ok(visitor)) => self.greet(visitor, sender),
-            Event::Came(Err(error)) => Err(wire("waiting for the learner to start")(error)),
-            Event::Said(notice) => self.hear(notice),
+            // One that has died meanwhile.
+            Event::Came((number, _)) | Event::Said(number, _) if number != self.learner.number() => Ok(()),
+            Event::Came((_, Ok(visitor))) => self.greet(visitor, sender),
+            Event::Came((_, Err(error))) => Err(wire("waiting for the learner to start")(error)),
+            Event::Said(_, notice) => {
+                self.heard = Instant::now();
+                self.hear(notice)
+            }
             Event::Asked(asked) => {
                 self.asked(asked);
                 Ok(())
@@ -199,9 +221,10 @@ impl Supervisor<'_> {
             self.stop("interrupted");
         }
         let (receiver, events): (LinkReceiver<Notice>, _) = (visitor.receiver, sender.clone());
+        let number = self.learner.number();
         spawn("learner's notices", move || {
             while let Ok(incoming) = receiver.recv() {
-                if events.send(Event::Said(incoming.message)).is_err() {
+                if events.send(Event::Said(number, incoming.message)).is_err() {
                     return;
                 }
             }
@@ -210,18 +233,15 @@ impl Supervisor<'_> {
 
     fn hear(&mut self, notice: Notice) -> Result<(), RunError> {
         match notice {
-            Notice::Ready(start) => {
-                self.ready = true;
-                self.screen.start(&start);
-                self.hub.tell(Word::Start(start));
-            }
+            Notice::Ready(start) => self.begin(start),
             Notice::Invitation { actor, generation, door } if !self.stopping => {
                 self.actors.start(&self.resolved.dir, &self.token, actor, generation, &door)?;
             }
-            Notice::NotJoined { actor, reason } if !self.stopping => {
+            Notice::NotJoined { actor, generation, reason } if !self.stopping => {
                 self.screen.warn(&format!("actor {actor} has not joined: {reason}"));
-                self.actors.not_joined(actor);
+                self.actors.lost(actor, generation);
             }
+            Notice::Lost { actor, generation } if !self.stopping => self.actors.lost(actor, generation),
             Notice::EvaluatorInvitation { door } if !self.stopping => {
                 self.evaluator.start(&self.resolved.dir, &self.token, &door)?;
             }
@@ -246,10 +266,50 @@ impl Supervisor<'_> {
             Notice::Stopping => self.stopping = true,
             Notice::Done { reason } => self.outcome = Some(Ok(reason)),
             Notice::Failed { message } => self.outcome = Some(Err(message)),
-            Notice::Hello { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } => {}
+            Notice::Hello { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } | Notice::Lost { .. } => {}
             Notice::EvaluatorInvitation { .. } | Notice::EvaluatorNotJoined { .. } => {}
         }
         Ok(())
+    }
+
+    /// The learner has loaded. Those that lost another one are let in first.
+    fn begin(&mut self, start: Box<StartReport>) {
+        self.ready = true;
+        if !std::mem::replace(&mut self.was_ready, true) {
+            self.screen.start(&start);
+        }
+        self.hub.tell(Word::Start(start));
+        if self.paused {
+            // Nobody waits for the answer.
+            self.order(&Order::Asked { number: 0, ask: Ask::Pause });
+        }
+        for (actor, generation) in self.actors.to_readmit() {
+            self.order(&Order::Readmit { actor, generation });
+        }
+    }
+
+    /// The learner has ended: have it started again if it died while it was at work. False if the run is over.
+    fn bring_learner_back(&mut self, status: ExitStatus) -> bool {
+        if self.stopping || self.outcome.is_some() || !self.was_ready {
+            return false;
+        }
+        let Some(news) = self.learner.bring_back(status) else { return false };
+        self.screen.warn(&news);
+        (self.orders, self.ready) = (None, false);
+        self.requests.learner_died();
+        self.actors.orphan();
+        self.evaluator.orphan();
+        true
+    }
+
+    /// A learner that is stopped from outside, or stuck, says nothing.
+    fn notice_silence(&mut self) {
+        if self.ready && self.heard.elapsed() > SILENCE {
+            self.heard = Instant::now();
+            let pid = self.learner.process().pid();
+            let seconds = SILENCE.as_secs();
+            self.screen.warn(&format!("the learner (process {pid}) has said nothing for {seconds} s: is it stopped?"));
+        }
     }
 
     fn look_after_actors(&mut self) -> Result<(), RunError> {
@@ -288,7 +348,7 @@ impl Supervisor<'_> {
     }
 
     /// The learner has ended: see the actors out, and say how the run ended.
-    fn end(mut self, status: std::process::ExitStatus) -> Result<(), RunError> {
+    fn end(mut self, status: ExitStatus) -> Result<(), RunError> {
         let deadline = Instant::now() + FAREWELL;
         while !(self.actors.all_ended() && self.evaluator.ended()) && Instant::now() < deadline {
             thread::sleep(TICK);
@@ -309,10 +369,22 @@ impl Supervisor<'_> {
             }
             Some(Err(message)) => Err(RunError::Learner { message, help: self.how_to_resume() }),
             _ => Err(RunError::Child {
-                what: format!("the learner ended: {status}; its last lines:{}", self.learner.last_lines()),
-                help: format!("its whole output is in {}; {}", self.learner.log().display(), self.how_to_resume()),
+                what: format!("the learner ended: {status}; its last lines:{}", self.learner.process().last_lines()),
+                help: format!(
+                    "its whole output is in {}; {}",
+                    self.learner.process().log().display(),
+                    self.how_to_resume()
+                ),
             }),
         }
+    }
+
+    /// Asked to stop while there is none: what a checkpoint lacks is in the journal.
+    fn end_without_learner(mut self) -> Result<(), RunError> {
+        let how = "stopped while the learner was to be started again";
+        self.requests.end(false, how);
+        self.hub.tell(Word::End(how.into()));
+        Err(RunError::Learner { message: how.into(), help: self.how_to_resume() })
     }
 
     fn how_to_resume(&self) -> String {

@@ -65,7 +65,8 @@ impl Inner {
         loop {
             match orders.recv_timeout(PATIENCE) {
                 Ok(incoming) => match incoming.message {
-                    Order::Invite { actor } => self.invite(actor),
+                    Order::Invite { actor } => self.invite(Expected { actor, generation: self.next_generation(actor) }),
+                    Order::Readmit { actor, generation } => self.invite(Expected { actor, generation }),
                     Order::Dismiss { actor } => self.dismiss(actor),
                     Order::InviteEvaluator => self.invite_evaluator(),
                     Order::Asked { number, ask } => self.asked(ask, Reply::new(number, self.notices.clone())),
@@ -136,21 +137,21 @@ impl Inner {
         self.run.links.all().iter().for_each(|link| link.pause(on));
     }
 
-    fn invite(self: &Arc<Self>, actor: u32) {
+    fn invite(self: &Arc<Self>, expected: Expected) {
         if self.run.is_stopping() {
             return;
         }
-        let generation = self.next_generation(actor);
+        let Expected { actor, generation } = expected;
         let door = match Doorway::open() {
             Ok(door) => door,
-            Err(error) => return self.tell(&Notice::NotJoined { actor, reason: error.to_string() }),
+            Err(error) => return self.tell(&Notice::NotJoined { actor, generation, reason: error.to_string() }),
         };
         self.tell(&Notice::Invitation { actor, generation, door: door.name().into() });
         let inner = self.clone();
         thread::spawn(move || {
-            let notice = match inner.admit(door, Expected { actor, generation }) {
+            let notice = match inner.admit(door, expected) {
                 Ok(()) => Notice::Joined { actor },
-                Err(reason) => Notice::NotJoined { actor, reason },
+                Err(reason) => Notice::NotJoined { actor, generation, reason },
             };
             inner.tell(&notice);
         });
@@ -209,7 +210,8 @@ impl Inner {
 
     fn admit(&self, door: Doorway, expected: Expected) -> Result<(), String> {
         let visitor: Visitor<ToLearner, ToActor> = door.accept(self.limit()).map_err(|e| e.to_string())?;
-        let hello = match check(&self.run.token, expected, &visitor.first) {
+        let published = self.run.counters().version;
+        let hello = match check(&self.run.token, (expected, published), &visitor.first) {
             Ok(hello) => hello.clone(),
             Err(reason) => {
                 self.run.warn(format!("refused at the door of actor {}: {reason}", expected.actor));
@@ -219,7 +221,11 @@ impl Inner {
             }
         };
         let arrivals = self.arrivals.lock().clone().ok_or("the run is ending")?;
-        Link::open(&self.run, &hello, visitor, arrivals).map_err(|e| e.to_string())
+        let Expected { actor, generation } = expected;
+        let notices = self.notices.clone();
+        // A launcher that has gone is noticed by whoever follows its orders.
+        let lost = move || drop(notices.send(&Notice::Lost { actor, generation }));
+        Link::open(&self.run, &hello, visitor, arrivals, lost).map_err(|e| e.to_string())
     }
 
     /// A launcher that has gone is noticed by whoever follows its orders.
@@ -240,11 +246,15 @@ fn check_process(token: &str, (shown, name): (&str, &str), pid: u32, binary: &st
     Ok(())
 }
 
-fn check<'a>(token: &str, expected: Expected, first: &'a ToLearner) -> Result<&'a Hello, String> {
+/// Whether it is who is expected, and has acted with nothing newer than what was published.
+fn check<'a>(token: &str, (expected, published): (Expected, u64), first: &'a ToLearner) -> Result<&'a Hello, String> {
     let ToLearner::Hello(hello) = first else { return Err("a visitor that did not introduce itself".into()) };
     check_process(token, (&hello.token, &format!("actor {}", hello.actor)), hello.pid, &hello.binary)?;
     if (hello.actor, hello.generation) != (expected.actor, expected.generation) {
         return Err(format!("actor {} came to another actor's door", hello.actor));
+    }
+    if hello.version > published {
+        return Err(format!("it holds version {}, but the newest that is known here is {published}", hello.version));
     }
     Ok(hello)
 }
@@ -261,13 +271,15 @@ mod tests {
             generation: 2,
             pid: 77,
             binary: env!("CARGO_PKG_VERSION").into(),
+            version: 5,
         };
-        let expected = Expected { actor: 1, generation: 2 };
+        let expected = (Expected { actor: 1, generation: 2 }, 5);
         let ask = |hello: Hello| check("secret", expected, &ToLearner::Hello(Box::new(hello))).map(drop);
         assert_eq!(ask(hello("secret", 1)), Ok(()));
         assert!(ask(hello("guess", 1)).unwrap_err().contains("process 77"));
         assert!(ask(hello("secret", 0)).is_err());
         assert!(ask(Hello { binary: "0".into(), ..hello("secret", 1) }).unwrap_err().contains("version"));
-        assert!(check("secret", expected, &ToLearner::Goodbye { reason: String::new() }).is_err());
+        assert!(ask(Hello { version: 6, ..hello("secret", 1) }).unwrap_err().contains("version 6"));
+        assert!(check("secret", expected, &ToLearner::Goodbye { reason: String::new(), steps: vec![] }).is_err());
     }
 }

@@ -22,10 +22,12 @@ use crate::calibrate;
 use crate::checkpoint::{self, Checkpoints, Counters, Cut, Frozen};
 use crate::evaluation::can_film;
 use crate::frozen::Trunk;
+use crate::ingest::ended;
+use crate::journal::{self, Entry, Journal};
 use crate::limiter::{Limiter, LimiterState, Limits};
 use crate::offline;
 use crate::proof::check_frozen;
-use crate::replay::{Forecast, Replay, Sampled};
+use crate::replay::{Damaged, Forecast, Replay, ReplayError, Sampled};
 use crate::run::{Parts, Run};
 
 /// A run that is ready to go on.
@@ -102,10 +104,12 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     for path in checkpoints.set_incomplete_aside()? {
         warnings.push(format!("an unfinished checkpoint was set aside as {}", path.display()));
     }
-    let (agent, rest) = match resumed {
+    let first = resumed.as_ref().map_or(0, |loaded| loaded.cut.journal);
+    let (agent, mut rest) = match resumed {
         Some(loaded) => restore(args, &config, &spaces, trunk.as_ref(), (&checkpoints, loaded), &mut warnings)?,
         None => create(&config, &spaces, trunk.as_ref(), threads, checkpoints.replay_dir(), &mut warnings)?,
     };
+    let journal = recover(args, &config, (checkpoints.replay_dir(), first), &mut rest, &mut warnings)?;
     check_acting(&config, &spaces, trunk.as_ref(), &agent.policy_params()?)?;
     let forecast = forecast(&config, &spaces);
     tracing::info!("{forecast}");
@@ -115,7 +119,8 @@ pub fn load(args: &Args) -> Result<Loaded, RunError> {
     let limiter = Limiter::new(limits(&config), forecast.items, rest.limiter)?;
     let welcome = welcome(&config, &spaces, trunk.as_ref(), &agent)?;
     let (dir, token) = (args.run.clone(), args.token.clone());
-    let parts = Parts { config, dir, token, welcome, trunk, replay: rest.replay, limiter, counters: rest.counters };
+    let Rest { replay, counters, .. } = rest;
+    let parts = Parts { config, dir, token, before: args.before, welcome, trunk, replay, journal, limiter, counters };
     Ok(Loaded { run: Run::new(parts), agent, pending: rest.pending, warnings })
 }
 
@@ -196,6 +201,52 @@ fn restore(
     Ok((agent, Rest { replay, counters, limiter, pending }))
 }
 
+/// Take from the journal what has happened since the cut, whose first file is `first`: steps that arrived, which make no updates due,
+/// since the account of the cut goes on, and versions that are not to be given again.
+fn recover(
+    args: &Args,
+    config: &Config,
+    (dir, first): (&Path, u64),
+    rest: &mut Rest,
+    warnings: &mut Vec<String>,
+) -> Result<Journal, RunError> {
+    let Rest { replay, counters, limiter, .. } = rest;
+    let (mut taken, mut lost, mut why) = (0, 0, None);
+    let read = journal::read(dir, first, |entry| match entry {
+        Entry::Version(version) => counters.version = counters.version.max(version),
+        Entry::Chunk(chunk) => {
+            let newest = counters.generations.entry(chunk.stream.actor).or_default();
+            *newest = chunk.stream.generation.max(*newest);
+            match replay.insert(&chunk).and_then(|inserted| replay.unload().map(|()| inserted)) {
+                Ok(inserted) => {
+                    taken += inserted.steps as u64;
+                    counters.episodes += ended(&chunk, inserted.steps);
+                }
+                Err(error) => {
+                    lost += chunk.len();
+                    why.get_or_insert(error);
+                }
+            }
+        }
+    })
+    .map_err(ReplayError::from)?;
+    if args.damaged == Damaged::Refuse && !read.damage.is_empty() {
+        return Err(ReplayError::Damaged { damage: read.damage }.into());
+    }
+    read.mend().map_err(ReplayError::from)?;
+    warnings.extend(read.damage.iter().map(|damage| format!("steps were dropped: {damage}")));
+    if let Some(why) = why {
+        warnings.push(format!("{lost} steps that arrived after the checkpoint were dropped: {why}"));
+    }
+    if taken > 0 {
+        let update = counters.updates;
+        warnings.push(format!("gone on from update {update}; {taken} steps that arrived after it are in replay"));
+    }
+    counters.env_steps += taken;
+    limiter.open |= replay.stats().items >= limits(config).min_items;
+    Ok(Journal::open(dir, first).map_err(ReplayError::from)?)
+}
+
 /// Everything that acting reads must be among the parameters of a snapshot: here and not in an actor's first step.
 fn check_acting(
     config: &Config,
@@ -249,6 +300,7 @@ fn welcome(config: &Config, spaces: &RunSpaces, trunk: Option<&Trunk>, agent: &A
         act: spaces.act.clone(),
         layout: fingerprint(&agent.policy_params()?),
         vit,
+        stored: vec![],
     })
 }
 

@@ -95,6 +95,11 @@ impl Replay {
         self.store.lock().insert(chunk)
     }
 
+    /// The step that a stream goes on with; 0 for one that is not there.
+    pub fn next(&self, stream: StreamId) -> u64 {
+        self.store.lock().streams.get(&stream).map_or(0, |stream| stream.next)
+    }
+
     /// Nothing more comes of a stream: its steps go with the last item that needs them.
     pub fn close(&self, stream: StreamId) {
         self.store.lock().close(stream);

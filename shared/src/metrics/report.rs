@@ -52,13 +52,13 @@ pub struct VitReport {
 pub struct Report {
     /// What the learner does.
     pub phase: Phase,
-    /// Seconds since this process started.
+    /// Seconds since the run was started or resumed.
     pub elapsed: f64,
     /// Environment steps over all resumes.
     pub steps: u64,
     /// End of the run in environment steps (0: none).
     pub target_steps: u64,
-    /// End of the run in minutes of this process (0: none).
+    /// End of the run in minutes since it was started or resumed (0: none).
     pub target_minutes: f64,
     /// Environment steps per second.
     pub steps_per_s: f64,

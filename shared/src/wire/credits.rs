@@ -36,6 +36,11 @@ impl Credits {
         self.changed.notify_all();
     }
 
+    /// None may be sent until more are given: those so far were another learner's.
+    pub fn reset(&self) {
+        self.state.lock().count = 0;
+    }
+
     /// The link has closed: every wait ends.
     pub fn close(&self) {
         self.state.lock().closed = true;

@@ -101,14 +101,17 @@ mod tests {
         let door = Doorway::open().unwrap();
         let name = door.name().to_string();
         let other = thread::spawn(move || {
-            let (sender, receiver) =
-                knock::<ToLearner, ToActor>(&name, &ToLearner::Goodbye { reason: "only passing".into() }).unwrap();
+            let (sender, receiver) = knock::<ToLearner, ToActor>(
+                &name,
+                &ToLearner::Goodbye { reason: "only passing".into(), steps: vec![] },
+            )
+            .unwrap();
             let answer = receiver.recv().unwrap().message;
             sender.send(&ToLearner::SnapshotTaken { version: 1, digest: 2 }).unwrap();
             answer
         });
         let visitor: Visitor<ToLearner, ToActor> = door.accept(Duration::from_secs(20)).unwrap();
-        assert_eq!(visitor.first, ToLearner::Goodbye { reason: "only passing".into() });
+        assert_eq!(visitor.first, ToLearner::Goodbye { reason: "only passing".into(), steps: vec![] });
         visitor.sender.send(&ToActor::Stop).unwrap();
         let next = visitor.receiver.recv().unwrap().message;
         assert_eq!(next, ToLearner::SnapshotTaken { version: 1, digest: 2 });

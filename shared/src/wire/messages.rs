@@ -27,6 +27,8 @@ pub enum ToLearner {
     Goodbye {
         /// Why the actor ends.
         reason: String,
+        /// Steps that each of its environments has made since the process started.
+        steps: Vec<u64>,
     },
 }
 
@@ -51,6 +53,8 @@ pub enum ToActor {
     Credits {
         /// How many.
         count: u32,
+        /// Chunks that came over this link and outlive the learner: the actor need not keep them any more.
+        stored: u64,
     },
     /// How far the learner is, told about twice a second and with nothing else to say.
     Clock {
@@ -86,6 +90,8 @@ pub struct Hello {
     pub pid: u32,
     /// Version of the binary.
     pub binary: String,
+    /// Newest snapshot that it has acted with: none (0), or one of a learner that has died.
+    pub version: u64,
 }
 
 /// What an actor needs to know to act.
@@ -103,6 +109,8 @@ pub struct Welcome {
     pub layout: u64,
     /// Description of the frozen encoder in the region beside the message, as JSON; none without one.
     pub vit: Option<String>,
+    /// Steps of each of the actor's environments that are stored: it goes on sending there. Zeros for a new process.
+    pub stored: Vec<u64>,
 }
 
 /// What an actor waits for.
@@ -219,31 +227,34 @@ pub(crate) mod tests {
     /// Any message to the learner.
     pub(crate) fn to_learner() -> impl Strategy<Value = ToLearner> {
         prop_oneof![
-            (".{0,20}", any::<[u32; 3]>(), ".{0,9}").prop_map(|(token, [actor, generation, pid], binary)| {
-                ToLearner::Hello(Box::new(Hello { token, actor, generation, pid, binary }))
+            (".{0,20}", any::<[u32; 3]>(), ".{0,9}", any::<u64>()).prop_map(|(token, numbers, binary, version)| {
+                let [actor, generation, pid] = numbers;
+                ToLearner::Hello(Box::new(Hello { token, actor, generation, pid, binary, version }))
             }),
             head().prop_map(ToLearner::Chunk),
             any::<(u64, u64)>().prop_map(|(version, digest)| ToLearner::SnapshotTaken { version, digest }),
             numbers().prop_map(ToLearner::Numbers),
-            ".{0,40}".prop_map(|reason| ToLearner::Goodbye { reason }),
+            (".{0,40}", vec(any::<u64>(), 0..5)).prop_map(|(reason, steps)| ToLearner::Goodbye { reason, steps }),
         ]
     }
 
     /// Any message to an actor.
     pub(crate) fn to_actor() -> impl Strategy<Value = ToActor> {
-        let welcome = (".{0,99}", spaces(), spaces(), any::<u64>(), proptest::option::of(".{0,20}"));
+        let numbers = vec(any::<u64>(), 0..5);
+        let welcome = (".{0,99}", spaces(), spaces(), any::<u64>(), proptest::option::of(".{0,20}"), numbers);
         prop_oneof![
-            welcome.prop_map(|(config, obs, act, layout, vit)| ToActor::Welcome(Box::new(Welcome {
+            welcome.prop_map(|(config, obs, act, layout, vit, stored)| ToActor::Welcome(Box::new(Welcome {
                 config,
                 env_obs: obs.clone(),
                 agent_obs: obs,
                 act,
                 layout,
-                vit
+                vit,
+                stored
             }))),
             ".{0,40}".prop_map(|reason| ToActor::Refused { reason }),
             any::<(u64, u64)>().prop_map(|(version, update)| ToActor::Snapshot { version, update }),
-            any::<u32>().prop_map(|count| ToActor::Credits { count }),
+            any::<(u32, u64)>().prop_map(|(count, stored)| ToActor::Credits { count, stored }),
             any::<u64>().prop_map(|update| ToActor::Clock { update }),
             any::<bool>().prop_map(|on| ToActor::Pause { on }),
             Just(ToActor::Stop),
