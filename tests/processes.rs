@@ -291,3 +291,19 @@ fn with_a_soft_bound_an_actor_goes_on_and_counts_what_is_beyond_it() {
     actor.read_until(|numbers, _| numbers.is_some_and(|n| n.lag == 0.0 && n.steps > 0 && n.beyond == 0));
     actor.stop();
 }
+
+#[test]
+fn a_stuck_actor_is_named_ended_and_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["--set", "run.train_ratio=1", "--set", "env.timeout=1", "--set", "sync.silence_timeout=2"];
+    let mut run = Run::start(&dir.path().join("run"), &[&["-c", "dummy", "--actors", "2"], &sets[..]].concat());
+    run.make_steps(50);
+    let stuck = run.actor(1).expect("actor 1 runs");
+    kill(stuck, Signal::STOP);
+    wait_for("another process of actor 1", || run.actor(1).is_some_and(|pid| pid != stuck) && !is_alive(stuck));
+    run.report(|report| report.actors.iter().any(|row| row.index == 1 && row.version > 0 && row.pid != stuck));
+    run.signal(Signal::INT);
+    run.end_well();
+    let text = run.output();
+    assert!(text.contains(&format!("actor 1 (process {stuck}) has said nothing")), "{text}");
+}

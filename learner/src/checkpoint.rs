@@ -199,7 +199,18 @@ impl Checkpoints {
         for path in self.entries()?.into_iter().filter(unfinished) {
             moved.push(set_aside(&path)?);
         }
+        self.forget_aside()?;
         Ok(moved)
+    }
+
+    /// Of what was set aside, only the newest is kept to be looked at: a run of weeks may see many.
+    fn forget_aside(&self) -> Result<(), CheckpointError> {
+        let mut aside = self.entries()?;
+        aside.retain(|path| path.extension().is_some_and(|e| e == "incomplete"));
+        aside.sort();
+        aside.pop();
+        aside.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(FileError::io("delete", path)))?;
+        Ok(())
     }
 
     /// For the learner that owns the run, once it has resumed from `loaded`: set the damaged newer checkpoints aside, so that they
@@ -210,6 +221,7 @@ impl Checkpoints {
         for path in self.names()?.iter().filter_map(newer) {
             moved.push(set_aside(&path)?);
         }
+        self.forget_aside()?;
         if let Ok(needed) = self.replay_files(&self.names()?) {
             replay::sweep(&self.replay, &needed)?;
         }

@@ -68,7 +68,14 @@ impl<'a> Reporter<'a> {
         let update = self.run.updates();
         for link in self.run.links.all() {
             link.clock(update);
-            if link.is_slow() {
+            let silence = link.held().heard.elapsed().as_secs_f64();
+            if silence > self.run.config.sync.silence_timeout {
+                let (actor, pid) = (link.actor, link.pid);
+                self.run.warn(format!(
+                    "actor {actor} (process {pid}) has said nothing for {silence:.0} s: it is stopped or stuck, and is started again"
+                ));
+                link.cut();
+            } else if link.is_slow() {
                 let (actor, pid) = (link.actor, link.pid);
                 self.run
                     .warn(format!("actor {actor} (process {pid}) has not taken a snapshot for 30 s: it may be stuck"));

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::RunError;
 use crate::error::io;
-use crate::launch::{HOPELESS, PARENT_VAR};
+use crate::launch::{HOPELESS, PARENT_VAR, temporary};
 use crate::replay::Damaged;
 use crate::{evaluation, process};
 
@@ -65,7 +65,12 @@ pub fn learner(args: LearnerArgs) -> Result<(), RunError> {
     signal_hook::flag::register(signal_hook::consts::SIGTERM, gone.clone()).map_err(io("watch", "signals".as_ref()))?;
     let damaged = if args.drop_damaged_replay { Damaged::Drop } else { Damaged::Refuse };
     let before = Duration::try_from_secs_f64(args.since).unwrap_or_default();
-    process::run(&process::Args { run: args.run, join: args.join, token: token(), before, damaged }, &gone)
+    let result =
+        process::run(&process::Args { run: args.run, join: args.join, token: token(), before, damaged }, &gone);
+    if gone.load(Ordering::Acquire) {
+        temporary::remove_of(parent());
+    }
+    result
 }
 
 /// An actor's whole life. When the launcher has gone, it ends at once: it holds nothing that a resumed run needs.
@@ -90,6 +95,10 @@ pub fn evaluator(args: EvaluatorArgs) -> Result<(), RunError> {
     evaluation::run(&evaluation::Args { join: args.join, token: token(), run: args.run, timeout })
 }
 
+fn parent() -> u32 {
+    std::env::var(PARENT_VAR).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0)
+}
+
 fn patience(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(60))
 }
@@ -107,6 +116,6 @@ fn begin(
 ) -> Result<(), RunError> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     guard::end_on_panic(name);
-    let parent = std::env::var(PARENT_VAR).ok().and_then(|pid| pid.parse().ok()).unwrap_or(0);
-    guard::bind_to_parent(parent, signal, heard, gone).map_err(io("start below", "`lucid train`".as_ref()))
+    temporary::join(parent());
+    guard::bind_to_parent(parent(), signal, heard, gone).map_err(io("start below", "`lucid train`".as_ref()))
 }

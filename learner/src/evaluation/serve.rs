@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use shared::config::EvalConfig;
@@ -156,7 +156,7 @@ pub fn serve(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>, pid: u32)
 fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(), String> {
     let (sender, receiver) = (&visitor.sender, &visitor.receiver);
     welcome(run, sender).map_err(|e| e.to_string())?;
-    let mut rests = false;
+    let (mut rests, mut heard) = (false, Instant::now());
     while !run.is_stopping() {
         let paused = run.limiter.is_paused();
         if paused != std::mem::replace(&mut rests, paused) {
@@ -167,6 +167,10 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
             sender.send(&ToEvaluator::Trace { seconds }).map_err(|e| e.to_string())?;
         }
         let begun = if paused { None } else { run.evaluations.begin(run.env_steps(), run.snapshots.newest()) };
+        if run.evaluations.running().is_none() || paused {
+            // It has nothing to say.
+            heard = Instant::now();
+        }
         if let Some(Running { snapshot, step, .. }) = begun {
             let (version, update) = (snapshot.version, snapshot.update);
             tracing::info!("evaluating version {version} (update {update}) at {step} steps");
@@ -174,7 +178,16 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
             sender.send_region(&evaluate, &snapshot.region).map_err(|e| e.to_string())?;
         }
         match receiver.recv_timeout(PATIENCE) {
-            Ok(incoming) => hear(run, incoming.message)?,
+            Ok(incoming) => {
+                heard = Instant::now();
+                hear(run, incoming.message)?;
+            }
+            Err(WireError::Timeout { .. }) if heard.elapsed().as_secs_f64() > run.config.sync.silence_timeout => {
+                return Err(format!(
+                    "it has said nothing for {:.0} s: it is stopped or stuck",
+                    heard.elapsed().as_secs_f64()
+                ));
+            }
             Err(WireError::Timeout { .. }) => {}
             Err(error) => return Err(error.to_string()),
         }

@@ -87,6 +87,11 @@ pub enum Notice {
         /// Name of the door.
         door: String,
     },
+    /// The evaluation actor's link is cut: its process is of no use any more.
+    EvaluatorLost {
+        /// Name of the door that it came through.
+        door: String,
+    },
     /// Nobody, or somebody else, came through the evaluation actor's door.
     EvaluatorNotJoined {
         /// Name of the door; empty if there is none.

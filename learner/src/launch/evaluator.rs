@@ -70,9 +70,9 @@ impl Evaluator {
         Ok(())
     }
 
-    /// Nobody came through a door, or no door was opened: end the process that was to come, if it still runs, so that it is started
-    /// again. False if another has come meanwhile.
-    pub fn not_joined(&mut self, door: &str) -> bool {
+    /// Nobody came through a door, no door was opened, or the link of who came is cut: end the process, if it still runs, so that it is
+    /// started again. False if another has come meanwhile.
+    pub fn lost(&mut self, door: &str) -> bool {
         match &mut self.state {
             State::Running(process, own) if own == door => process.kill(),
             State::Invited if door.is_empty() => self.state = State::Due(Instant::now() + AGAIN),

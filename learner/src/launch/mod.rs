@@ -9,6 +9,7 @@ mod lock;
 mod requests;
 mod resolve;
 mod supervisor;
+pub mod temporary;
 
 pub use child::ENVIRONMENT;
 pub use control::{Notice, Order};

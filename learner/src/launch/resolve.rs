@@ -12,12 +12,13 @@ use crate::error::io;
 
 /// What may change when a run is resumed: when it ends, how many act, how often something is evaluated, told or saved, and to
 /// whom.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 10] = [
     "run.steps",
     "run.minutes",
     "actor.count",
     "actor.max_restarts",
     "sync.join_timeout",
+    "sync.silence_timeout",
     "checkpoint.",
     "eval.",
     "log.",

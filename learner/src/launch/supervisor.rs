@@ -15,6 +15,7 @@ use super::actors::Actors;
 use super::evaluator::Evaluator;
 use super::learner::{Came, Learner};
 use super::requests::Requests;
+use super::temporary::Temporary;
 use super::{Notice, Order, Resolved};
 use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
@@ -63,6 +64,11 @@ impl Event {
 /// Run until the end. `extra`: arguments that only the learner understands.
 pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> {
     trace::name_thread("supervise");
+    // Without it, doors of killed processes stay in the system's folder for temporary files.
+    let temporary = Temporary::open();
+    if let Err(error) = &temporary {
+        tracing::warn!("no folder for doors: {error}");
+    }
     let (hub, asked) = Hub::new();
     // Some file systems have no sockets: the run goes on without.
     let socket = Socket::open(&resolved.dir, hub.clone());
@@ -95,7 +101,7 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         outcome: None,
     };
     let result = supervisor.run(&events, &sender);
-    drop((socket, page));
+    drop((socket, page, temporary));
     result
 }
 
@@ -245,8 +251,9 @@ impl Supervisor<'_> {
             Notice::EvaluatorInvitation { door } if !self.stopping => {
                 self.evaluator.start(&self.resolved.dir, &self.token, &door)?;
             }
+            Notice::EvaluatorLost { door } if !self.stopping => drop(self.evaluator.lost(&door)),
             Notice::EvaluatorNotJoined { door, reason } if !self.stopping => {
-                if self.evaluator.not_joined(&door) {
+                if self.evaluator.lost(&door) {
                     self.screen.warn(&format!("the evaluation actor has not joined: {reason}"));
                 }
             }
@@ -267,7 +274,7 @@ impl Supervisor<'_> {
             Notice::Done { reason } => self.outcome = Some(Ok(reason)),
             Notice::Failed { message } => self.outcome = Some(Err(message)),
             Notice::Hello { .. } | Notice::Invitation { .. } | Notice::NotJoined { .. } | Notice::Lost { .. } => {}
-            Notice::EvaluatorInvitation { .. } | Notice::EvaluatorNotJoined { .. } => {}
+            Notice::EvaluatorInvitation { .. } | Notice::EvaluatorNotJoined { .. } | Notice::EvaluatorLost { .. } => {}
         }
         Ok(())
     }

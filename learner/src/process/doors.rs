@@ -173,9 +173,10 @@ impl Inner {
         self.tell(&Notice::EvaluatorInvitation { door: door.clone() });
         let inner = self.clone();
         thread::spawn(move || {
-            if let Err(reason) = inner.admit_evaluator(opened) {
-                inner.tell(&Notice::EvaluatorNotJoined { door, reason });
-            }
+            inner.tell(&match inner.admit_evaluator(opened) {
+                Ok(()) => Notice::EvaluatorLost { door },
+                Err(reason) => Notice::EvaluatorNotJoined { door, reason },
+            });
         });
     }
 
