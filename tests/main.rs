@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod browser;
+mod chaos;
 mod chromium;
 mod control;
 mod env_command;
