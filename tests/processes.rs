@@ -10,6 +10,7 @@ use learner::launch::{Notice, Order, PARENT_VAR};
 use rustix::process::Signal;
 use shared::config::Config;
 use shared::experience::VERSION;
+use shared::metrics::Report;
 use shared::params::{Tree, fingerprint};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::snapshot::{PolicySnapshot, digest};
@@ -306,4 +307,24 @@ fn a_stuck_actor_is_named_ended_and_started_again() {
     run.end_well();
     let text = run.output();
     assert!(text.contains(&format!("actor 1 (process {stuck}) has said nothing")), "{text}");
+}
+
+/// Lag is what an actor has acknowledged: what is sent to one that is stopped does not count.
+#[test]
+fn a_stopped_actor_holds_what_it_acknowledged_whatever_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::start(&dir.path().join("run"), &["-c", "dummy", "--actors", "2", "--set", "run.train_ratio=1"]);
+    run.make_steps(50);
+    let pid = run.actor(1).expect("actor 1 runs");
+    kill(pid, Signal::STOP);
+    let row = |report: &Report| report.actors.iter().find(|row| row.pid == pid).cloned();
+    // What was on its way when it was stopped may still be told.
+    let held = row(&run.reports().nth(2).unwrap()).unwrap().version;
+    let later = run.report(|report| report.version > held + 20);
+    let row = row(&later).unwrap();
+    assert!(row.version == held && row.lag_versions >= later.version - held, "{row:?}");
+    kill(pid, Signal::CONT);
+    run.report(|report| report.actors.iter().any(|row| row.pid == pid && row.version > held));
+    run.signal(Signal::INT);
+    run.end_well();
 }

@@ -1,7 +1,7 @@
 //! A child that does not outlive its parent, and never dies in silence.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
@@ -60,7 +60,8 @@ pub fn end_on_panic(name: String) {
             None => "this is a bug in Lucid",
             Some(_) => "this is a bug in Lucid, or in a thread of a task of your own",
         };
-        eprintln!("{name}: ended by the panic above; {whose}");
+        // Standard error may be a log on a full disk.
+        let _ = writeln!(io::stderr(), "{name}: ended by the panic above; {whose}");
         std::process::exit(101);
     }));
 }

@@ -12,10 +12,11 @@
 //! end of a file.
 
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use shared::experience::Chunk;
+use shared::files::append_whole;
 use shared::wire::{chunk, codec};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -104,7 +105,7 @@ impl Journal {
                 self.file.insert(file.map_err(FileError::io("create", &path))?)
             }
         };
-        file.write_all(record).map_err(FileError::io("write", &path))?;
+        append_whole(file, record).map_err(FileError::io("write", &path))?;
         self.bytes += record.len() as u64;
         Ok(())
     }

@@ -60,7 +60,7 @@ pub fn lucid(tasks: env::Tasks) -> ExitCode {
     match tasks.install().map_err(RunError::from).and_then(|()| cli::main()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {:?}", miette::Report::from(error));
+            report::complain(format!("Error: {:?}", miette::Report::from(error)));
             ExitCode::FAILURE
         }
     }

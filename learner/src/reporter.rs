@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shared::metrics::{ActorReport, EventFile, JsonLines, Numbers, Phase, ReplayReport, Report};
+use shared::metrics::{ActorReport, EventFile, JsonLines, MetricError, Numbers, Phase, ReplayReport, Report, Window};
 use shared::trace::span;
 use shared::wire::{LinkSender, Waiting};
 
@@ -32,6 +32,8 @@ pub struct Reporter<'a> {
     past: VecDeque<(Instant, u64, u64)>,
     numbers: Numbers,
     shares: [f64; 2],
+    /// Whether records are lost, because they cannot be written.
+    losing: bool,
 }
 
 impl<'a> Reporter<'a> {
@@ -42,7 +44,7 @@ impl<'a> Reporter<'a> {
         let create = || EventFile::create(&run.dir.join("tensorboard"), steps, unix_time());
         let events = run.config.log.tensorboard.then(create).transpose()?;
         let (written, past) = (Instant::now(), VecDeque::new());
-        Ok(Self { run, notices, file, events, written, past, numbers: Numbers::new(), shares: [0.0; 2] })
+        Ok(Self { run, notices, file, events, written, past, numbers: Numbers::new(), shares: [0.0; 2], losing: false })
     }
 
     /// Report until `done` is raised, and once more then.
@@ -231,10 +233,28 @@ impl<'a> Reporter<'a> {
         let window = self.run.meters.lock().take();
         self.numbers = window.numbers(self.written.elapsed().as_secs_f64());
         self.written = Instant::now();
+        match self.keep(counters.env_steps, counters.updates, &window) {
+            Err(error @ MetricError::File { .. }) => {
+                // Training goes on without: the disk may have room again.
+                if !std::mem::replace(&mut self.losing, true) {
+                    self.run.warn(format!("metrics are not written: {error}"));
+                }
+                Ok(())
+            }
+            kept => {
+                if std::mem::take(&mut self.losing) {
+                    self.run.warn("metrics are written again");
+                }
+                Ok(kept?)
+            }
+        }
+    }
+
+    fn keep(&mut self, steps: u64, updates: u64, window: &Window) -> Result<(), MetricError> {
         let time = unix_time();
-        self.file.append(counters.env_steps, counters.updates, time, &self.numbers)?;
+        self.file.append(steps, updates, time, &self.numbers)?;
         if let Some(events) = &mut self.events {
-            events.append(counters.env_steps, time, &self.numbers, window.samples())?;
+            events.append(steps, time, &self.numbers, window.samples())?;
             for Shown { tag, step, picture } in self.run.take_shown() {
                 events.append_image(step, time, &tag, [picture.height, picture.width], &picture.bytes)?;
             }

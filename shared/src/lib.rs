@@ -10,6 +10,7 @@ pub mod dist;
 pub mod dreamer;
 pub mod env;
 pub mod experience;
+pub mod files;
 pub mod kernels;
 pub mod metrics;
 pub mod nn;

@@ -81,7 +81,7 @@ pub fn actor(args: ActorArgs) -> Result<(), RunError> {
     let ActorArgs { join, index, generation, .. } = args;
     match actor::run(&actor::Args { join, token: token(), actor: index, generation, timeout, doors }) {
         Err(ActorError::Env(error @ EnvError::GaveUp { .. })) => {
-            eprintln!("{error}");
+            tracing::error!("{error}");
             exit(HOPELESS)
         }
         ended => Ok(ended?),
@@ -114,7 +114,8 @@ fn begin(
     heard: impl FnMut(String) + Send + 'static,
     gone: impl FnOnce() + Send + 'static,
 ) -> Result<(), RunError> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    // A log on a full disk takes no lines; that is no reason to end, nor to say so where nothing can be said.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false).init();
     guard::end_on_panic(name);
     temporary::join(parent());
     guard::bind_to_parent(parent(), signal, heard, gone).map_err(io("start below", "`lucid train`".as_ref()))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::vit::fetch_missing;
 use crate::RunError;
 use crate::launch::{Request, RunLock, resolve, supervise};
+use crate::report::say;
 
 /// Start a run, or go on with one.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> Result<(), RunError> {
     resolved.save()?;
     fetch_missing(&resolved.config.vit)?;
     let verb = if resolved.resumed { "going on with" } else { "new run in" };
-    println!("{verb} {}", resolved.dir.display());
+    say(format!("{verb} {}", resolved.dir.display()));
     let extra: &[String] = if args.drop_damaged_replay { &["--drop-damaged-replay".into()] } else { &[] };
     supervise(&resolved, extra)
 }

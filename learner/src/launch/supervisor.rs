@@ -21,7 +21,7 @@ use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
 use crate::desk::Ask;
 use crate::error::wire;
-use crate::report::Screen;
+use crate::report::{Screen, complain, say};
 use crate::threads::{on_signals, spawn};
 use crate::web::{Server, URL_FILE};
 
@@ -73,7 +73,7 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
     // Some file systems have no sockets: the run goes on without.
     let socket = Socket::open(&resolved.dir, hub.clone());
     if let Err(error) = &socket {
-        eprintln!("{error}; `lucid watch`, `scale` and the like will not reach this run");
+        complain(format!("{error}; `lucid watch`, `scale` and the like will not reach this run"));
     }
     let page = page(resolved, &hub)?;
     let token = token();
@@ -115,12 +115,12 @@ fn page(resolved: &Resolved, hub: &Hub) -> Result<Option<Server>, RunError> {
     let dir = resolved.dir.display();
     // Who reads a log is not always who may steer the run.
     if std::io::stdout().is_terminal() {
-        println!("watch it at {} or with: lucid watch {dir}", server.url());
+        say(format!("watch it at {} or with: lucid watch {dir}", server.url()));
     } else {
-        println!(
+        say(format!(
             "watch it at {} ({dir}/{URL_FILE} has the whole address) or with: lucid watch {dir}",
             server.address()
-        );
+        ));
     }
     Ok(Some(server))
 }
@@ -371,7 +371,7 @@ impl Supervisor<'_> {
         match outcome {
             Some(Ok(reason)) if status.success() => {
                 self.screen.finish(&self.last);
-                println!("ended in order ({reason}); {}", self.how_to_resume());
+                say(format!("ended in order ({reason}); {}", self.how_to_resume()));
                 Ok(())
             }
             Some(Err(message)) => Err(RunError::Learner { message, help: self.how_to_resume() }),

@@ -107,8 +107,18 @@ impl Screen {
     }
 }
 
+/// Print a line on standard output.
+pub fn say(line: String) {
+    write(std::io::stdout().lock(), &[line]);
+}
+
+/// Print a line on standard error.
+pub fn complain(line: String) {
+    write(std::io::stderr().lock(), &[line]);
+}
+
 fn write(mut out: impl Write, lines: &[String]) {
-    // A closed pipe is no reason to end a run.
+    // A closed pipe or a full disk is no reason to end a run.
     let _ = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
     let _ = out.flush();
 }

@@ -1,12 +1,13 @@
 //! `metrics.jsonl`: one JSON object per line, appended over all resumes of a run.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::{MetricError, Numbers, find};
+use crate::files::append_whole;
 
 /// The file, open for appending.
 pub struct JsonLines {
@@ -40,7 +41,8 @@ impl JsonLines {
             record.insert(name.clone(), Value::from(*value));
         }
         let line = format!("{}\n", Value::Object(record));
-        self.file.write_all(line.as_bytes()).map_err(|source| MetricError::File { path: self.path.clone(), source })
+        append_whole(&mut self.file, line.as_bytes())
+            .map_err(|source| MetricError::File { path: self.path.clone(), source })
     }
 }
 
@@ -52,6 +54,7 @@ fn known(name: &str) -> Result<(), MetricError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_resumed_file_loses_only_the_line_that_was_cut() {

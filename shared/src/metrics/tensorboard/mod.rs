@@ -8,11 +8,12 @@ mod record;
 mod tests;
 
 use std::fs::{File, OpenOptions, create_dir_all};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use self::message::Message;
 use super::{MetricError, Numbers};
+use crate::files::append_whole;
 
 /// Buckets of a histogram, of equal width between its least and largest value.
 const BUCKETS: usize = 30;
@@ -126,7 +127,7 @@ impl EventFile {
     }
 
     fn write(&mut self, event: Message) -> Result<(), MetricError> {
-        let written = self.file.write_all(&record::framed(event.encoded()));
+        let written = append_whole(&mut self.file, &record::framed(event.encoded()));
         written.map_err(|source| MetricError::File { path: self.path.clone(), source })
     }
 }
