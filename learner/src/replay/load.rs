@@ -33,7 +33,8 @@ struct Hole {
 
 impl Replay {
     /// Replay as it was at the cut: the next sample is the same. Reads only the files that the manifest names, and changes none,
-    /// so that loading again gives the same. Returns what was dropped, one entry per file. `length` and `context` as in
+    /// so that loading again gives the same. Files of steps that stay on disk are only looked at, unless damage is to be dropped: each is
+    /// checked when something of it is drawn first. Returns what was dropped, one entry per file. `length` and `context` as in
     /// [`Replay::new`].
     pub fn load(
         config: &ReplayConfig,
@@ -52,7 +53,7 @@ impl Replay {
             return Err(ReplayError::Manifest { message });
         }
         let mut store = Store::new(config, length, context, 0)?;
-        let damage = restore(&mut store, dir, manifest)?;
+        let damage = restore(&mut store, dir, manifest, damaged)?;
         if damaged == Damaged::Refuse && !damage.is_empty() {
             return Err(ReplayError::Damaged { damage });
         }
@@ -61,14 +62,19 @@ impl Replay {
     }
 }
 
-fn restore(store: &mut Store, dir: &Path, manifest: &Manifest) -> Result<Vec<FileError>, ReplayError> {
+fn restore(
+    store: &mut Store,
+    dir: &Path,
+    manifest: &Manifest,
+    damaged: Damaged,
+) -> Result<Vec<FileError>, ReplayError> {
     let layout = Layout::new(manifest.columns.clone());
     let disk = store.config.disk_gib > 0.0 && !layout.columns.is_empty();
     let latents = disk.then(|| store.latents(dir, &layout)).transpose()?;
     let mut damage = Vec::new();
     let mut holes = Vec::new();
     for record in &manifest.streams {
-        let (stream, gone) = restore_stream(&layout, dir, record, (store, latents.as_ref()), &mut damage);
+        let (stream, gone) = restore_stream(&layout, dir, record, (store, latents.as_ref(), damaged), &mut damage);
         store.streams.insert(record.id, stream);
         holes.push(gone);
     }
@@ -119,7 +125,7 @@ fn restore_stream(
     layout: &Layout,
     dir: &Path,
     record: &StreamRecord,
-    (store, latents): (&Store, Option<&Arc<LatentFile>>),
+    (store, latents, damaged): (&Store, Option<&Arc<LatentFile>>, Damaged),
     damage: &mut Vec<FileError>,
 ) -> (Stream, Vec<Hole>) {
     let length = store.length;
@@ -128,7 +134,7 @@ fn restore_stream(
     for block in &record.blocks {
         // A full block never changes.
         let latents = latents.filter(|_| block.len == store.config.chunksize);
-        match read_block(layout, dir, block, latents) {
+        match read_block(layout, dir, block, (latents, damaged)) {
             Ok(block) => blocks.push_back(block),
             Err(error) => {
                 damage.push(error);
@@ -148,13 +154,13 @@ fn read_block(
     layout: &Layout,
     dir: &Path,
     record: &BlockRecord,
-    latents: Option<&Arc<LatentFile>>,
+    (latents, damaged): (Option<&Arc<LatentFile>>, Damaged),
 ) -> Result<Block, FileError> {
     let mut parts: [Part; PARTS] = Default::default();
     for (index, part) in parts.iter_mut().enumerate().filter(|(index, _)| layout.part(*index).next().is_some()) {
         let missing = || FileError::damaged(dir, format!("no file is listed for steps from {} on", record.first));
         let saved = record.parts.get(index).ok_or_else(missing)?;
-        part.place = read_part(layout, index, dir, (record.len, saved), latents)?;
+        part.place = read_part(layout, index, dir, (record.len, saved), (latents, damaged))?;
         part.saved = Some((part.version, saved.clone()));
     }
     Ok(Block { first: record.first, len: record.len, parts })
@@ -165,9 +171,13 @@ fn read_part(
     part: usize,
     dir: &Path,
     (len, saved): (usize, &PartRecord),
-    latents: Option<&Arc<LatentFile>>,
+    (latents, damaged): (Option<&Arc<LatentFile>>, Damaged),
 ) -> Result<Place, FileError> {
     let path = dir.join(&saved.file);
+    if part == 0 && latents.is_some() && damaged == Damaged::Refuse {
+        // What stays on disk is read when it is drawn.
+        return Ok(Place::Disk(Arc::new(OnDisk::find(&path, layout, part, len, &saved.digest)?)));
+    }
     let bytes = durable::read_checked(&path, &saved.digest)?;
     let mut arrays = durable::decode(&path, &bytes)?;
     let column = |column: &super::Column| {

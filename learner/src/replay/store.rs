@@ -11,6 +11,8 @@ use shared::array::Array;
 use shared::config::ReplayConfig;
 use shared::experience::{Chunk, DETER, STOCH, StreamId};
 
+use crate::durable::FileError;
+
 use super::disk::{Files, Missing, OnDisk};
 use super::latents::{LatentFile, Slot};
 use super::layout::{Column, LATENT_UPDATE, Layout};
@@ -435,7 +437,11 @@ impl Drawn {
     pub fn finish(mut self) -> Result<Sampled, ReplayError> {
         for (key, parts) in &self.missing {
             let Some(column) = self.sampled.batch.get_mut(key) else { continue };
-            parts.iter().try_for_each(|part| part.read(&mut column.bytes))?;
+            let read = parts.iter().try_for_each(|part| part.read(&mut column.bytes));
+            read.map_err(|error| match error {
+                damage @ FileError::Damaged { .. } => ReplayError::Damaged { damage: vec![damage] },
+                error => error.into(),
+            })?;
         }
         mark_borders(&mut self.sampled.batch, self.length);
         Ok(self.sampled)

@@ -308,6 +308,33 @@ fn a_file_cut_short_is_named_and_can_be_given_up() {
 }
 
 #[test]
+fn a_file_that_stays_on_disk_is_checked_before_anything_of_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ReplayConfig { disk_gib: 1.0, ..config() };
+    let replay = replay(&config, dir.path());
+    replay.insert(&chunk(stream(0), 0, 24)).unwrap();
+    replay.unload().unwrap();
+    let manifest = replay.save().unwrap();
+    let load = |damaged| Replay::load(&config, LENGTH, CONTEXT, dir.path(), &manifest, damaged);
+    let untouched = load(Damaged::Refuse).unwrap().0;
+    assert_eq!(untouched.sample(50).unwrap(), replay.sample(50).unwrap());
+    let file = manifest.streams[0].blocks[2].parts[0].file.clone();
+    let whole = std::fs::read(dir.path().join(&file)).unwrap();
+    let mut altered = whole.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    std::fs::write(dir.path().join(&file), &altered).unwrap();
+    let error = load(Damaged::Refuse).unwrap().0.sample(200).unwrap_err().to_string();
+    assert!(error.contains(&file) && error.contains("--drop-damaged-replay"), "{error}");
+    let (restored, dropped) = load(Damaged::Drop).unwrap();
+    assert_eq!((dropped.len(), restored.stats().steps), (1, 20));
+    // One that is too short, or gone, is found at once.
+    std::fs::write(dir.path().join(&file), &whole[..whole.len() - 1]).unwrap();
+    assert!(load(Damaged::Refuse).err().unwrap().to_string().contains(&file));
+    std::fs::remove_file(dir.path().join(&file)).unwrap();
+    assert!(load(Damaged::Refuse).err().unwrap().to_string().contains(&file));
+}
+
+#[test]
 fn a_manifest_of_another_configuration_or_edited_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let replay = replay(&config(), dir.path());
