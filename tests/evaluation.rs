@@ -165,3 +165,21 @@ fn the_command_plays_samples_or_modes_films_them_and_says_what_it_cannot() {
     let (ok, text) = lucid(&["eval", maze.to_str().unwrap(), "--video", film.to_str().unwrap()]);
     assert!(!ok && text.contains("draws no pictures"), "{text}");
 }
+
+#[test]
+fn a_stuck_evaluation_actor_is_named_ended_and_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let timeouts = ["env.timeout=1", "sync.silence_timeout=2"];
+    let mut run = start(&folder, &evaluating(50, 3, &timeouts), &["--actors", "1"]);
+    wait_for_records(&folder, 1);
+    // Stopped until it is to evaluate, and then too.
+    let stuck = evaluator(&run).expect("the evaluation actor runs");
+    kill(stuck, Signal::STOP);
+    wait_for("another process", || evaluator(&run).is_some_and(|pid| pid != stuck));
+    let before = records(&folder).len();
+    wait_for_records(&folder, before + 1);
+    run.signal(Signal::INT);
+    run.end_well();
+    assert!(run.output().contains("has said nothing for"), "{}", run.output());
+}

@@ -135,6 +135,7 @@ impl<'a> Reporter<'a> {
             actors_wait: self.shares[1],
             version: counters.version,
             rss: resident(std::process::id()).map_or(0, |bytes| bytes as u64),
+            learner_restarts: 0,
             replay_ratio: self.replay_ratio(),
             evaluation: self.run.evaluations.report(),
             actors,

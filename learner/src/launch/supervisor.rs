@@ -262,6 +262,7 @@ impl Supervisor<'_> {
                     evaluation.restarts = self.evaluator.restarts();
                 }
                 self.actors.complete(&mut report.actors);
+                report.learner_restarts = self.learner.number();
                 let drawing = span("draw");
                 self.screen.update(&report);
                 drop(drawing);

@@ -58,6 +58,7 @@ fn whole(out: &mut Out, r: &Report) -> Result<(), Error> {
     out.gauge("actors_waiting", "Share of time actors wait for the learner", ratio(), r.actors_wait)?;
     out.gauge("snapshot_version", "Newest published snapshot", None, r.version as f64)?;
     out.gauge("learner_resident_memory", "Memory of the learner", Some(Unit::Bytes), r.rss as f64)?;
+    out.counter("learner_restarts", "How often the learner was restarted", f64::from(r.learner_restarts))?;
     out.gauge("actors", "Actors of the run", None, r.actors.len() as f64)
 }
 

@@ -82,6 +82,9 @@ pub struct Report {
     pub version: u64,
     /// Resident memory of the learner, bytes.
     pub rss: u64,
+    /// How often the learner died and was started again, since the run was started or resumed.
+    #[serde(default)]
+    pub learner_restarts: u32,
     /// Replayed steps trained on per environment step so far.
     pub replay_ratio: f64,
     /// Evaluations, where the config asks for them.
@@ -152,6 +155,7 @@ pub struct ActorReport {
     /// What it waits for; empty: it acts.
     pub waits_for: String,
     /// Since it was last heard of, seconds. One that runs is heard of twice a second, even where it waits.
+    #[serde(default)]
     pub silent: f64,
     /// How often it was restarted.
     pub restarts: u32,
