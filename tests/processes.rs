@@ -1,16 +1,17 @@
 //! Processes that die, and strangers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actor::env::make;
-use candle_core::Device;
+use candle_core::{Device, Var};
 use learner::agent::{Agent, Origin};
 use learner::launch::{Notice, Order, PARENT_VAR};
 use rustix::process::Signal;
 use shared::config::Config;
-use shared::experience::VERSION;
-use shared::params::{Tree, fingerprint};
+use shared::experience::{StreamId, VERSION};
+use shared::params::{Tree, Weight, fingerprint};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::snapshot::{PolicySnapshot, digest};
 use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
@@ -300,5 +301,63 @@ fn with_a_soft_bound_an_actor_goes_on_and_counts_what_is_beyond_it() {
     actor.read_until(|numbers, _| numbers.is_some_and(|n| n.lag == 9.0 && n.beyond == n.steps && n.steps > 0));
     actor.publish(2, 9);
     actor.read_until(|numbers, _| numbers.is_some_and(|n| n.lag == 0.0 && n.steps > 0 && n.beyond == 0));
+    actor.stop();
+}
+
+/// A snapshot whose weights are those of `params`, scaled by something of its version alone.
+fn scaled(params: &[(String, Weight)], version: u64) -> PolicySnapshot {
+    let scaled = |weight: &Weight| weight.tensor().unwrap().affine(1.0 + 1e-4 * version as f64, 0.0).unwrap();
+    let var = |weight: &Weight| Weight::Var(Var::from_tensor(&scaled(weight)).unwrap());
+    let params: Vec<_> = params.iter().map(|(path, weight)| (path.clone(), var(weight))).collect();
+    let header = SnapshotHeader { version, update: version, published: 0 };
+    PolicySnapshot::publish(&encode(&header, &params).unwrap()).unwrap()
+}
+
+#[test]
+fn in_a_storm_of_snapshots_an_actor_acts_with_whole_ones_and_never_with_an_older_one() {
+    const LAST: u64 = 2000;
+    let mut actor = Tested::join(&["actor.envs=2", "actor.chunk=4"]);
+    actor.publish(1, 1);
+    actor.read_until(|_, versions| versions.contains(&1));
+    let params = actor.agent.policy_params().unwrap();
+    let (sender, pid) = (actor.link.sender.clone(), actor.process.id());
+    let (tell, published) = std::sync::mpsc::channel();
+    let storm = std::thread::spawn(move || {
+        for version in 2..=LAST {
+            match version {
+                // It sleeps through some of it, and finds all these versions at once.
+                500 => kill(pid, Signal::STOP),
+                550 => kill(pid, Signal::CONT),
+                _ => {}
+            }
+            let snapshot = scaled(&params, version);
+            tell.send(snapshot.digest).unwrap();
+            sender.send_region(&ToActor::Snapshot { version, update: version }, &snapshot.region).unwrap();
+        }
+    });
+    let (mut taken, mut acted) = (1, BTreeMap::<StreamId, BTreeSet<u64>>::new());
+    while acted.len() < 2 || acted.values().any(|versions| !versions.contains(&LAST)) {
+        let incoming = actor.link.receiver.recv_timeout(PATIENCE).unwrap();
+        match incoming.message {
+            ToLearner::SnapshotTaken { version, digest } => {
+                assert_eq!(version, taken + 1, "acknowledged versions rise, and every one is acknowledged");
+                assert_eq!(digest, published.recv().unwrap(), "version {version}");
+                taken = version;
+            }
+            ToLearner::Chunk(head) => {
+                let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
+                let seen = acted.entry(chunk.stream).or_default();
+                for version in chunk.columns[VERSION].values::<u64>() {
+                    assert!(seen.last() <= Some(&version), "{:?}: {version} after {seen:?}", chunk.stream);
+                    seen.insert(version);
+                }
+            }
+            ToLearner::Goodbye { reason } => panic!("the actor left: {reason}"),
+            _ => {}
+        }
+    }
+    assert_eq!(taken, LAST);
+    assert!(acted.values().all(|versions| versions.len() > 10), "it acted while they came: {acted:?}");
+    storm.join().unwrap();
     actor.stop();
 }
