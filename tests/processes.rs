@@ -9,12 +9,13 @@ use candle_core::{Device, Var};
 use learner::agent::{Agent, Origin};
 use learner::launch::{Notice, Order, PARENT_VAR};
 use rustix::process::Signal;
+use shared::array::Array;
 use shared::config::Config;
-use shared::experience::{StreamId, VERSION};
+use shared::experience::{Chunk, StreamId, VERSION};
 use shared::params::{Tree, Weight, fingerprint};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::snapshot::{PolicySnapshot, digest};
-use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
+use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, WireError, chunk, knock};
 
 use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, small_vit, through, wait_for, wait_within};
 
@@ -174,6 +175,57 @@ fn an_actor_that_acts_with_other_weights_than_it_was_sent_is_named_and_cut_off()
     }
     while answers.recv_timeout(PATIENCE).is_ok() {}
     invited.end();
+}
+
+#[test]
+fn experience_with_a_number_that_is_not_finite_is_refused_and_its_actor_named() {
+    let invited = Invited::new();
+    let hello = invited.hello("secret", std::process::id());
+    let (sender, answers) = knock::<ToLearner, ToActor>(&invited.door, &hello).unwrap();
+    while !matches!(answers.recv_timeout(PATIENCE).unwrap().message, ToActor::Snapshot { .. }) {}
+    let stream = StreamId { actor: 0, generation: invited.generation, env: 1 };
+    let columns = [("reward".to_string(), Array::f32(&[3], &[0.0, 1.0, f32::NAN]))].into();
+    let (head, block) = chunk::pack(&Chunk { stream, first_step: 0, columns });
+    sender.send_bytes(&ToLearner::Chunk(head), &block).unwrap();
+    loop {
+        if let Notice::Report(report) = invited.next()
+            && let Some(told) = report.warnings.iter().find(|w| w.contains("not finite"))
+        {
+            let expected = ["actor 0", "env: 1", "reward", "step 2"];
+            assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+            break;
+        }
+    }
+    while answers.recv_timeout(PATIENCE).is_ok() {}
+    invited.end();
+}
+
+#[test]
+fn an_actor_whose_policy_overflows_ends_and_sends_nothing_of_it() {
+    let mut actor = Tested::join(&[]);
+    actor.publish(1, 0);
+    actor.read_until(|_, versions| versions.contains(&1));
+    // Finite, as published parameters are; what they are multiplied with is not.
+    for (path, var) in actor.agent.params().trainable() {
+        if path.starts_with("dyn/") && path.ends_with("kernel") {
+            var.set(&var.affine(0.0, f64::from(f32::MAX)).unwrap()).unwrap();
+        }
+    }
+    actor.publish(2, 1);
+    let closed = loop {
+        match actor.link.receiver.recv_timeout(PATIENCE) {
+            Ok(incoming) => {
+                if let ToLearner::Chunk(head) = incoming.message {
+                    let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
+                    assert_eq!(chunk.first_non_finite(), None);
+                }
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(closed, WireError::Closed), "{closed}");
+    let _held = actor.process.stdin.take();
+    assert!(!actor.process.wait().unwrap().success());
 }
 
 #[test]
