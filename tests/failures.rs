@@ -5,7 +5,7 @@ use std::fs;
 use shared::array::Array;
 use shared::params::{Tree, load, save};
 
-use crate::support::{Run, checkpoint, lucid};
+use crate::support::{Run, checkpoint, flat, lucid};
 
 #[test]
 fn an_unknown_key_names_the_nearest() {
@@ -109,12 +109,37 @@ fn three_updates_that_are_not_finite_end_a_run_and_keep_their_batches() {
     let text = run.output();
     let flat: String = text.split_whitespace().collect();
     assert!(flat.contains("3updatesinarowwerenotfinite") && flat.contains("nonfinite"), "{text}");
+    assert!(flat.contains("first:loss`image`"), "{text}");
     let batches: Vec<_> = fs::read_dir(folder.join("nonfinite")).unwrap().flatten().map(|e| e.path()).collect();
     assert_eq!(batches.len(), 3);
     for batch in batches {
         let (columns, metadata) = load(&batch).unwrap();
         assert!(columns.contains_key("reward") && metadata.contains_key("not_finite"), "{metadata:?}");
     }
+}
+
+#[test]
+fn a_run_whose_steps_overflow_ends_with_the_last_good_checkpoint_as_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let path = folder.to_str().unwrap();
+    Run::start(&folder, &["-c", "dummy", "--set", "run.train_ratio=1", "--steps", "300"]).end_well();
+    let before = checkpoint(&folder);
+    assert!(before.counters.updates > 0);
+    // Options that a resumed run may not change, changed by hand where they are kept.
+    let file = folder.join("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("\nagc = ", "\nagc = 0.0 # ", 1).replacen("\nrew = ", "\nrew = 1e25 # ", 1))
+        .unwrap();
+    let (ok, text) = lucid(&["train", "--run", path, "--steps", "600"]);
+    let flat = flat(&text);
+    assert!(
+        !ok && flat.contains("3updatesinarowwerenotfinite") && flat.contains("first:thenextvalueofparameter`"),
+        "{text}"
+    );
+    let after = checkpoint(&folder);
+    assert_eq!(after.counters, before.counters);
+    assert!(after.agent.values().all(|array| array.first_non_finite().is_none()));
 }
 
 #[test]

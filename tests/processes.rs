@@ -1,20 +1,22 @@
 //! Processes that die, and strangers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use actor::env::make;
-use candle_core::Device;
+use candle_core::{Device, Var};
 use learner::agent::{Agent, Origin};
 use learner::launch::{Notice, Order, PARENT_VAR};
 use rustix::process::Signal;
+use shared::array::Array;
 use shared::config::Config;
-use shared::experience::VERSION;
+use shared::experience::{Chunk, StreamId, VERSION};
 use shared::metrics::Report;
-use shared::params::{Tree, fingerprint};
+use shared::params::{Tree, Weight, fingerprint};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::snapshot::{PolicySnapshot, digest};
-use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, chunk, knock};
+use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, WireError, chunk, knock};
 
 use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, small_vit, through, wait_for, wait_within};
 
@@ -160,6 +162,57 @@ fn an_actor_that_acts_with_other_weights_than_it_was_sent_is_named_and_cut_off()
     }
     while answers.recv_timeout(PATIENCE).is_ok() {}
     invited.end();
+}
+
+#[test]
+fn experience_with_a_number_that_is_not_finite_is_refused_and_its_actor_named() {
+    let invited = Invited::new();
+    let hello = invited.hello("secret", std::process::id());
+    let (sender, answers) = knock::<ToLearner, ToActor>(&invited.door, &hello).unwrap();
+    while !matches!(answers.recv_timeout(PATIENCE).unwrap().message, ToActor::Snapshot { .. }) {}
+    let stream = StreamId { actor: 0, generation: invited.generation, env: 1 };
+    let columns = [("reward".to_string(), Array::f32(&[3], &[0.0, 1.0, f32::NAN]))].into();
+    let (head, block) = chunk::pack(&Chunk { stream, first_step: 0, columns });
+    sender.send_bytes(&ToLearner::Chunk(head), &block).unwrap();
+    loop {
+        if let Notice::Report(report) = invited.next()
+            && let Some(told) = report.warnings.iter().find(|w| w.contains("not finite"))
+        {
+            let expected = ["actor 0", "env: 1", "reward", "step 2"];
+            assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+            break;
+        }
+    }
+    while answers.recv_timeout(PATIENCE).is_ok() {}
+    invited.end();
+}
+
+#[test]
+fn an_actor_whose_policy_overflows_ends_and_sends_nothing_of_it() {
+    let mut actor = Tested::join(&[]);
+    actor.publish(1, 0);
+    actor.read_until(|_, versions| versions.contains(&1));
+    // Finite, as published parameters are; what they are multiplied with is not.
+    for (path, var) in actor.agent.params().trainable() {
+        if path.starts_with("dyn/") && path.ends_with("kernel") {
+            var.set(&var.affine(0.0, f64::from(f32::MAX)).unwrap()).unwrap();
+        }
+    }
+    actor.publish(2, 1);
+    let closed = loop {
+        match actor.link.receiver.recv_timeout(PATIENCE) {
+            Ok(incoming) => {
+                if let ToLearner::Chunk(head) = incoming.message {
+                    let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
+                    assert_eq!(chunk.first_non_finite(), None);
+                }
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(closed, WireError::Closed), "{closed}");
+    let _held = actor.process.stdin.take();
+    assert!(!actor.process.wait().unwrap().success());
 }
 
 #[test]
@@ -327,4 +380,62 @@ fn a_stopped_actor_holds_what_it_acknowledged_whatever_is_sent() {
     run.report(|report| report.actors.iter().any(|row| row.pid == pid && row.version > held));
     run.signal(Signal::INT);
     run.end_well();
+}
+
+/// A snapshot whose weights are those of `params`, scaled by something of its version alone.
+fn scaled(params: &[(String, Weight)], version: u64) -> PolicySnapshot {
+    let scaled = |weight: &Weight| weight.tensor().unwrap().affine(1.0 + 1e-4 * version as f64, 0.0).unwrap();
+    let var = |weight: &Weight| Weight::Var(Var::from_tensor(&scaled(weight)).unwrap());
+    let params: Vec<_> = params.iter().map(|(path, weight)| (path.clone(), var(weight))).collect();
+    let header = SnapshotHeader { version, update: version, published: 0 };
+    PolicySnapshot::publish(&encode(&header, &params).unwrap()).unwrap()
+}
+
+#[test]
+fn in_a_storm_of_snapshots_an_actor_acts_with_whole_ones_and_never_with_an_older_one() {
+    const LAST: u64 = 2000;
+    let mut actor = Tested::join(&["actor.envs=2", "actor.chunk=4"]);
+    actor.publish(1, 1);
+    actor.read_until(|_, versions| versions.contains(&1));
+    let params = actor.agent.policy_params().unwrap();
+    let (sender, pid) = (actor.link.sender.clone(), actor.process.id());
+    let (tell, published) = std::sync::mpsc::channel();
+    let storm = std::thread::spawn(move || {
+        for version in 2..=LAST {
+            match version {
+                // It sleeps through some of it, and finds all these versions at once.
+                500 => kill(pid, Signal::STOP),
+                550 => kill(pid, Signal::CONT),
+                _ => {}
+            }
+            let snapshot = scaled(&params, version);
+            tell.send(snapshot.digest).unwrap();
+            sender.send_region(&ToActor::Snapshot { version, update: version }, &snapshot.region).unwrap();
+        }
+    });
+    let (mut taken, mut acted) = (1, BTreeMap::<StreamId, BTreeSet<u64>>::new());
+    while acted.len() < 2 || acted.values().any(|versions| !versions.contains(&LAST)) {
+        let incoming = actor.link.receiver.recv_timeout(PATIENCE).unwrap();
+        match incoming.message {
+            ToLearner::SnapshotTaken { version, digest } => {
+                assert_eq!(version, taken + 1, "acknowledged versions rise, and every one is acknowledged");
+                assert_eq!(digest, published.recv().unwrap(), "version {version}");
+                taken = version;
+            }
+            ToLearner::Chunk(head) => {
+                let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
+                let seen = acted.entry(chunk.stream).or_default();
+                for version in chunk.columns[VERSION].values::<u64>() {
+                    assert!(seen.last() <= Some(&version), "{:?}: {version} after {seen:?}", chunk.stream);
+                    seen.insert(version);
+                }
+            }
+            ToLearner::Goodbye { reason, .. } => panic!("the actor left: {reason}"),
+            _ => {}
+        }
+    }
+    assert_eq!(taken, LAST);
+    assert!(acted.values().all(|versions| versions.len() > 10), "it acted while they came: {acted:?}");
+    storm.join().unwrap();
+    actor.stop();
 }

@@ -79,6 +79,10 @@ impl ActLoop {
         let mut columns = meter.time(Part::Features, || self.features.observe(obs))?;
         let acted = meter.time(Part::Policy, || self.choose(policy, &envs, &columns))?;
         let (mut actions, deter, stoch) = (acted.actions.clone(), acted.deter.clone(), classes_of(&acted.stoch));
+        if let Some(at) = deter.first_non_finite() {
+            let env = envs[at * envs.len() / deter.elements()];
+            return Err(ActorError::NotFinite { env, version: policy.version });
+        }
         zero_at_the_end(&mut actions, &outcomes);
         for (row, (ready, outcome)) in ready.iter().zip(&outcomes).enumerate() {
             self.scheduler.act(ready.env, action(&actions, row, outcome.is_last));

@@ -74,6 +74,14 @@ pub enum ActorError {
         /// What is wrong.
         message: String,
     },
+    /// A policy that does not keep finite what it carries from step to step.
+    #[error("environment {env}: the policy of version {version} computed a recurrent state that is not finite")]
+    NotFinite {
+        /// Index of the environment within the actor.
+        env: usize,
+        /// Version of its snapshot.
+        version: u64,
+    },
     /// From the policy or its parameters.
     #[error("policy: {0}")]
     Policy(#[from] shared::params::ParamError),

@@ -1,5 +1,6 @@
 //! The agent as the train thread sees it: parameters, optimizer, slow value, normalisers, and the training step.
 
+mod finite;
 mod report;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use shared::vit::{PREFIX, Tail};
 use crate::dreamer::{Carry, Context, Loss, Model, Normalize, Normalizers, Stats, Step, Value, last_actions, split};
 use crate::optim::{OptError, Optimizer};
 
+pub use finite::Culprit;
 pub use report::Reported;
 
 /// Why a training step or a state was refused.
@@ -34,8 +36,19 @@ pub enum AgentError {
     /// A value that is not finite; the update was not applied.
     #[error("not finite: {what}")]
     NotFinite {
-        /// The first loss or gradient that is not finite.
-        what: String,
+        /// What it is in.
+        what: Culprit,
+    },
+    /// A state that nobody should go on from.
+    #[error(
+        "after update {update} `{entry}` of the agent has a value that is not finite; it is not saved, and the newest checkpoint stays \
+         what it is: resume from that, with a lower agent.opt.lr"
+    )]
+    Spoilt {
+        /// Which entry of its state.
+        entry: String,
+        /// After which update.
+        update: u64,
     },
     /// A saved state that does not fit this agent.
     #[error("the saved state does not fit this agent: {message}")]
@@ -130,6 +143,9 @@ impl Agent {
         origin: Origin,
         mut state: BTreeMap<String, Array>,
     ) -> Result<Self, AgentError> {
+        if let Some(entry) = spoilt(&state) {
+            return Err(AgentError::State { message: format!("`{entry}` has a value that is not finite") });
+        }
         let mut part = |prefix: &str| -> Tree {
             let keys: Vec<String> = state.keys().filter(|k| k.starts_with(prefix)).cloned().collect();
             let take = |key: String| state.remove(&key).map(|a| (key[prefix.len()..].to_string(), a));
@@ -207,7 +223,7 @@ impl Agent {
         })
     }
 
-    /// One update. If a loss or gradient is not finite, nothing has changed.
+    /// One update. Where something about it is not finite, nothing has changed.
     pub fn train(&mut self, batch: &Batch) -> Result<Trained, AgentError> {
         let mut draws = self.draws.clone();
         let trained = self.train_with(batch, &mut draws)?.0;
@@ -221,6 +237,7 @@ impl Agent {
         batch: &Batch,
         draws: &mut dyn shared::dist::Draws,
     ) -> Result<(Trained, Loss, Vec<Tensor>), AgentError> {
+        finite::check_batch(batch)?;
         let context = self.context(batch)?;
         let mut norms = self.norms.clone();
         let forward = span("forward");
@@ -230,9 +247,7 @@ impl Agent {
         let grads = self.optimizer.gradients(&loss.total.backward()?)?;
         drop(backward);
         let _span = span("optimizer");
-        if let Some(what) = self.not_finite(&loss, &grads)? {
-            return Err(AgentError::NotFinite { what });
-        }
+        self.check_update(&loss, &norms, &grads)?;
         self.norms = norms;
         let size = self.optimizer.step(&grads)?;
         self.update_slow()?;
@@ -269,15 +284,6 @@ impl Agent {
         Step { config: &self.config, act: &self.act, model: &self.model, slow: &self.slow }
     }
 
-    /// Name of the first loss or gradient with a value that is not finite.
-    fn not_finite(&self, loss: &Loss, grads: &[Tensor]) -> Result<Option<String>, AgentError> {
-        let bad = |(name, value): (&String, &f32)| (!value.is_finite()).then(|| format!("metric `{name}`"));
-        if let Some(what) = loss.metrics.iter().find_map(bad) {
-            return Ok(Some(what));
-        }
-        Ok(self.optimizer.first_non_finite(grads)?.map(|path| format!("gradient of `{path}`")))
-    }
-
     /// Moves the slow value towards the value, every so many updates.
     fn update_slow(&mut self) -> Result<(), AgentError> {
         let c = &self.config.slowvalue;
@@ -309,7 +315,7 @@ impl Agent {
     }
 
     /// Everything needed to go on exactly: parameters, optimizer state, slow value, normalisers, random state, and the carry of
-    /// the train stream.
+    /// the train stream. All of it is finite.
     pub fn save(&self) -> Result<BTreeMap<String, Array>, AgentError> {
         let mut state = BTreeMap::new();
         let mut put =
@@ -328,7 +334,10 @@ impl Agent {
             );
             put("carry/action", carry.action.clone());
         }
-        Ok(state)
+        match spoilt(&state) {
+            None => Ok(state),
+            Some(entry) => Err(AgentError::Spoilt { entry, update: self.updates() }),
+        }
     }
 
     fn save_norms(&self) -> Tree {
@@ -398,6 +407,11 @@ fn check(c: &AgentConfig) -> Result<(), AgentError> {
         Some((key, value, supported)) => Err(unsupported(key, value, supported)),
         None => Ok(()),
     }
+}
+
+/// The first entry of a state with a number that is not finite.
+fn spoilt(state: &BTreeMap<String, Array>) -> Option<String> {
+    state.iter().find(|(_, array)| array.first_non_finite().is_some()).map(|(entry, _)| entry.clone())
 }
 
 fn misfit(name: &str) -> AgentError {

@@ -157,14 +157,14 @@ pub enum RunError {
         message: String,
     },
     /// Three bad updates in a row.
-    #[error("{count} updates in a row were not finite, the last at update {update}: {what}")]
+    #[error("{count} updates in a row were not finite, at update {update}; first: {what}")]
     #[diagnostic(help("their batches are in {}; a lower agent.opt.lr often helps", folder.display()))]
     Diverged {
         /// How many.
-        count: u32,
-        /// At which update.
+        count: usize,
+        /// After which update.
         update: u64,
-        /// The first bad value of the last.
+        /// What was not finite first.
         what: String,
         /// Where the batches are.
         folder: PathBuf,

@@ -133,7 +133,7 @@ fn serve(
             predictions: Predictions::new(predict, agent.updates()),
             agent,
             batches: batches_ref,
-            bad: 0,
+            bad: Vec::new(),
         };
         let trained = trainer.publish().and_then(|()| trainer.train());
         if let Err(error) = &trained {

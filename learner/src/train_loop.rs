@@ -10,18 +10,18 @@ use shared::params::Metadata;
 use shared::trace::span;
 
 use crate::RunError;
-use crate::agent::{Agent, AgentError, Batch, Trained};
+use crate::agent::{Agent, AgentError, Batch, Culprit, Trained};
 use crate::batches::Batches;
 use crate::desk::Task;
 use crate::error::io;
 use crate::predictions::Predictions;
 use crate::publisher::Publisher;
-use crate::replay::{CONSEC, LATENT_UPDATE, Sampled};
+use crate::replay::{CONSEC, LATENT_UPDATE, Sampled, StepId};
 use crate::run::Run;
 use crate::saver::Saver;
 
 /// Bad updates in a row that end a run.
-const PATIENCE: u32 = 3;
+const PATIENCE: usize = 3;
 
 /// What the train thread owns.
 pub struct Trainer<'a> {
@@ -37,8 +37,8 @@ pub struct Trainer<'a> {
     pub saver: Saver<'a>,
     /// Reports of what the world model predicts.
     pub predictions: Predictions,
-    /// Updates in a row that were not finite.
-    pub bad: u32,
+    /// What was not finite in updates in a row that were skipped.
+    pub bad: Vec<String>,
 }
 
 impl<'a> Trainer<'a> {
@@ -107,7 +107,7 @@ impl<'a> Trainer<'a> {
         let _span = span("update");
         match self.agent.train(&sampled.batch) {
             Ok(trained) => {
-                self.bad = 0;
+                self.bad.clear();
                 let stoch = classes_of(&trained.stoch);
                 self.run.replay.write_latents(&sampled.ids, &trained.deter, &stoch, self.agent.updates())?;
                 self.run.updates.store(self.agent.updates(), Ordering::Release);
@@ -118,7 +118,7 @@ impl<'a> Trainer<'a> {
                 self.record(start, &sampled.batch, &trained);
                 Ok(())
             }
-            Err(AgentError::NotFinite { what }) => self.skip(what, sampled.batch),
+            Err(AgentError::NotFinite { what }) => self.skip(&what, sampled),
             Err(error) => Err(error.into()),
         }
     }
@@ -136,21 +136,39 @@ impl<'a> Trainer<'a> {
         self.run.record_all("staleness/latents", begun.into_iter().map(|at| now.saturating_sub(at) as f64));
     }
 
-    /// Keep a batch whose update was not finite, for inspection; the parameters have not changed.
-    fn skip(&mut self, what: String, batch: Batch) -> Result<(), RunError> {
+    /// Keep a batch whose update was not finite, for inspection; nothing of the agent has changed.
+    fn skip(&mut self, what: &Culprit, sampled: Sampled) -> Result<(), RunError> {
+        let what = named(what, &sampled.ids, self.run.config.agent.replay_context);
         let update = self.agent.updates();
         let folder = self.run.dir.join("nonfinite");
         fs::create_dir_all(&folder).map_err(io("create", &folder))?;
-        let file = folder.join(format!("update-{update:012}-{}.safetensors", self.bad));
-        let batch: BTreeMap<_, _> = batch.into_iter().collect();
+        let file = folder.join(format!("update-{update:012}-{}.safetensors", self.bad.len()));
+        let batch: BTreeMap<_, _> = sampled.batch.into_iter().collect();
         shared::params::save(&file, &batch, &Metadata::from([("not_finite".to_string(), what.clone())]))?;
-        self.bad += 1;
         self.run.record("learner/skipped", 1.0);
         self.run.warn(format!("update {update} skipped: {what} is not finite; its batch is in {}", file.display()));
-        match self.bad < PATIENCE {
-            true => Ok(()),
-            false => Err(RunError::Diverged { count: self.bad, update, what, folder }),
+        self.bad.push(what);
+        match &self.bad[..] {
+            [first, ..] if self.bad.len() >= PATIENCE => {
+                Err(RunError::Diverged { count: self.bad.len(), update, what: first.clone(), folder })
+            }
+            _ => Ok(()),
         }
+    }
+}
+
+/// A culprit in words; of a batch column, also whose step it is.
+fn named(what: &Culprit, ids: &[StepId], context: usize) -> String {
+    match what {
+        Culprit::Column { row, step, .. } if *row < ids.len() => {
+            let StepId { stream, step: trained } = ids[*row];
+            let recorded = trained + *step as u64 - context as u64;
+            format!(
+                "{what} (step {recorded} of actor {}, start {}, environment {})",
+                stream.actor, stream.generation, stream.env
+            )
+        }
+        _ => what.to_string(),
     }
 }
 

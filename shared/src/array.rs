@@ -62,6 +62,24 @@ macro_rules! constructor {
     };
 }
 
+/// Whether all floats are finite; reads at the speed of memory.
+pub fn all_finite(values: &[f32]) -> bool {
+    first_full(bytemuck::cast_slice(values), exponent, EXPONENT).is_none()
+}
+
+/// Exponent of a float32 that is infinite or not a number.
+const EXPONENT: u32 = 0x7f80_0000;
+
+fn exponent(float: [u8; 4]) -> u32 {
+    u32::from_le_bytes(float) & EXPONENT
+}
+
+/// Index of the first element whose exponent is `full`. The first pass does not stop early: that makes it fast.
+fn first_full<const N: usize>(elements: &[[u8; N]], exponent: impl Fn([u8; N]) -> u32, full: u32) -> Option<usize> {
+    let largest = elements.iter().fold(0, |largest, x| largest.max(exponent(*x)));
+    (largest == full).then(|| elements.iter().position(|x| exponent(*x) == full)).flatten()
+}
+
 impl Array {
     constructor!(u8, u8, DType::U8);
     constructor!(i32, i32, DType::I32);
@@ -166,6 +184,16 @@ impl Array {
         rows.iter().enumerate().for_each(|(from, &to)| all.row_mut(to).copy_from_slice(self.row(from)));
     }
 
+    /// Index of the first element that is infinite or not a number; none in arrays of whole numbers.
+    pub fn first_non_finite(&self) -> Option<usize> {
+        const HALF: u32 = 0x7c00;
+        match self.dtype {
+            DType::F32 => first_full(self.bytes.as_chunks().0, exponent, EXPONENT),
+            DType::F16 => first_full(self.bytes.as_chunks().0, |x| u32::from(u16::from_le_bytes(x)) & HALF, HALF),
+            DType::U8 | DType::I32 | DType::U16 | DType::U64 => None,
+        }
+    }
+
     fn place(&self, row: usize) -> Range<usize> {
         let width = self.width();
         row * width..(row + 1) * width
@@ -174,5 +202,29 @@ impl Array {
     /// Bytes of a row.
     fn width(&self) -> usize {
         self.bytes.len() / self.shape[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_number_that_is_not_finite_is_found_wherever_it_is() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..40 {
+                let mut values = [f32::MAX, -f32::MAX, 0.0, f32::MIN_POSITIVE].repeat(10);
+                assert!(all_finite(&values) && Array::f32(&[40], &values).first_non_finite().is_none());
+                values[at] = bad;
+                values[39] = bad;
+                assert!(!all_finite(&values));
+                assert_eq!(Array::f32(&[8, 5], &values).first_non_finite(), Some(at));
+                let halves: Vec<f16> = values.iter().map(|x| f16::from_f32(x.clamp(-6e4, 6e4) + (x - x))).collect();
+                assert_eq!(Array::f16(&[40], &halves).first_non_finite(), Some(at));
+            }
+        }
+        let [large, small] = [f16::MAX, f16::MIN_POSITIVE];
+        assert_eq!(Array::f16(&[2], &[large, small]).first_non_finite(), None);
+        assert_eq!(Array::u8(&[2], &[255, 255]).first_non_finite(), None, "whole numbers always are");
     }
 }

@@ -75,6 +75,15 @@ impl Chunk {
         self.len() == 0
     }
 
+    /// Column and step, counted within its stream, of the first number that is not finite.
+    pub fn first_non_finite(&self) -> Option<(&str, u64)> {
+        self.columns.iter().find_map(|(key, column)| {
+            let at = column.first_non_finite()?;
+            let width = column.elements() / self.len().max(1);
+            Some((key.as_str(), self.first_step + (at / width.max(1)) as u64))
+        })
+    }
+
     /// Bytes of all columns.
     pub fn bytes(&self) -> usize {
         self.columns.values().map(|c| c.bytes.len()).sum()

@@ -206,13 +206,17 @@ impl Step<'_> {
     fn total(&self, losses: &BTreeMap<String, Term>, device: &Device, metrics: &mut Metrics) -> Result<Tensor> {
         let mut total = Tensor::zeros((), DType::F32, device)?;
         for (name, loss) in losses {
-            let decoded = if name.starts_with("vit/") { "features" } else { "rec" };
-            let scales = &self.config.loss_scales;
-            let scale = scales.get(name).or(scales.get(decoded)).copied().unwrap_or(1.0);
             metrics.insert(format!("loss/{name}"), average(&loss.values));
-            total = (total + (loss.mean.affine(scale, 0.0))?)?;
+            total = (total + (loss.mean.affine(self.scale(name), 0.0))?)?;
         }
         Ok(total)
+    }
+
+    /// What a loss is multiplied by.
+    pub(crate) fn scale(&self, name: &str) -> f64 {
+        let decoded = if name.starts_with("vit/") { "features" } else { "rec" };
+        let scales = &self.config.loss_scales;
+        scales.get(name).or(scales.get(decoded)).copied().unwrap_or(1.0)
     }
 }
 

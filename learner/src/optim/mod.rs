@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use regex::Regex;
 use shared::array::Array;
 use shared::config::OptConfig;
-use shared::kernels::{plain, read};
+use shared::kernels::plain;
 
-use self::slot::Slot;
+use self::slot::{Extents, Slot};
 
 /// Why an optimizer was refused.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,19 @@ pub enum OptError {
 
 /// Keys of a slot's moments in saved state.
 const MOMENTS: [&str; 2] = ["rms", "momentum"];
+
+/// The first thing that a step would stumble over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A parameter that is not finite, by path.
+    Parameter(String),
+    /// State that is not finite, by key.
+    Moment(String),
+    /// A gradient that is not finite, by path of its parameter.
+    Gradient(String),
+    /// A parameter, by path, that would become larger than float32 holds, or its state would.
+    Step(String),
+}
 
 /// Size of gradients, updates and parameters over all tensors of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -138,22 +151,39 @@ impl Optimizer {
         Ok(self.slots.iter().map(gradient).collect::<candle_core::Result<_>>()?)
     }
 
-    /// Path of the first gradient with a value that is not finite.
-    pub fn first_non_finite(&self, grads: &[Tensor]) -> Result<Option<&str>, OptError> {
-        let finite: Vec<bool> = match grads.first().is_some_and(plain) {
-            true => {
-                // Zero times what is not finite is not a number.
-                let sums = grads.iter().map(|grad| grad.affine(0.0, 0.0)?.sum_all());
-                let sums = Tensor::stack(&sums.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
-                sums.to_vec1::<f32>()?.into_iter().map(|sum| sum == 0.0).collect()
-            }
-            false => {
-                let finite = grads.iter().map(|grad| read(grad, |grad| grad.iter().all(|g| g.is_finite())));
-                finite.collect::<candle_core::Result<_>>()?
-            }
+    /// What keeps a step with these gradients from leaving everything finite, if there is something.
+    pub fn obstacle(&self, grads: &[Tensor]) -> Result<Option<Obstacle>, OptError> {
+        if grads.first().is_some_and(plain) {
+            return self.obstacle_elsewhere(grads);
+        }
+        let extents = self.slots.par_iter().zip(grads).map(|(slot, grad)| slot.extents(grad));
+        let extents = extents.collect::<candle_core::Result<Vec<_>>>()?;
+        let first = |bad: &dyn Fn(&Slot, &Extents) -> bool| {
+            let found = self.slots.iter().zip(&extents).find(|(slot, extents)| bad(slot, extents));
+            found.map(|(slot, _)| slot.path.clone())
         };
-        let first = self.slots.iter().zip(finite).find(|(_, finite)| !finite);
-        Ok(first.map(|(slot, _)| slot.path.as_str()))
+        if let Some(path) = first(&|_, e| !e.param.is_finite()) {
+            return Ok(Some(Obstacle::Parameter(path)));
+        }
+        for (index, kind) in MOMENTS.into_iter().enumerate() {
+            if let Some(path) = first(&|_, e| !e.moments[index].is_finite()) {
+                return Ok(Some(Obstacle::Moment(format!("{kind}/{path}"))));
+            }
+        }
+        if let Some(path) = first(&|_, e| !e.grad.is_finite()) {
+            return Ok(Some(Obstacle::Gradient(path)));
+        }
+        let lr = self.learning_rate(self.step);
+        Ok(first(&|slot, extents| !slot.stays_finite(extents, &self.config, lr)).map(Obstacle::Step))
+    }
+
+    /// Of gradients on another device alone; what becomes of a parameter there is seen by whoever reads it.
+    fn obstacle_elsewhere(&self, grads: &[Tensor]) -> Result<Option<Obstacle>, OptError> {
+        // Zero times what is not finite is not a number.
+        let sums = grads.iter().map(|grad| grad.affine(0.0, 0.0)?.sum_all());
+        let sums = Tensor::stack(&sums.collect::<candle_core::Result<Vec<_>>>()?, 0)?.to_vec1::<f32>()?;
+        let first = self.slots.iter().zip(sums).find(|(_, sum)| *sum != 0.0);
+        Ok(first.map(|(slot, _)| Obstacle::Gradient(slot.path.clone())))
     }
 
     /// Change all parameters by one step.
@@ -206,5 +236,52 @@ impl Optimizer {
         }
         self.step = step[0];
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use shared::config::Config;
+
+    use super::*;
+
+    fn optimizer(sets: &[&str]) -> Optimizer {
+        let config = Config::load(&["dummy"], sets).unwrap().agent.opt;
+        let var = |values: &[f32]| Var::from_slice(values, values.len(), &Device::Cpu).unwrap();
+        let params = vec![("a/kernel".into(), var(&[1.0, -2.0])), ("b/kernel".into(), var(&[0.5]))];
+        Optimizer::new(&config, params).unwrap()
+    }
+
+    fn grads(values: [f32; 3]) -> Vec<Tensor> {
+        [&values[..2], &values[2..]].map(|grad| Tensor::new(grad, &Device::Cpu).unwrap()).into()
+    }
+
+    #[test]
+    fn the_first_obstacle_is_what_a_step_begins_with() {
+        let (sound, bad) = (grads([0.1, 0.2, 0.3]), grads([0.1, f32::NAN, f32::INFINITY]));
+        let mut optimizer = optimizer(&[]);
+        assert_eq!(optimizer.obstacle(&sound).unwrap(), None);
+        assert_eq!(optimizer.obstacle(&bad).unwrap(), Some(Obstacle::Gradient("a/kernel".into())));
+        for (index, key) in ["rms/b/kernel", "momentum/b/kernel"].into_iter().enumerate() {
+            let mut moments = [vec![0.0], vec![0.0]];
+            moments[index][0] = f32::INFINITY;
+            optimizer.slots[1].set_moments(moments).unwrap();
+            assert_eq!(optimizer.obstacle(&bad).unwrap(), Some(Obstacle::Moment(key.into())));
+        }
+        optimizer.slots[1].var.set(&Tensor::new(&[f32::NAN], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(optimizer.obstacle(&bad).unwrap(), Some(Obstacle::Parameter("b/kernel".into())));
+    }
+
+    #[test]
+    fn a_step_that_would_overflow_is_told_before() {
+        let step = |path: &str| Some(Obstacle::Step(path.into()));
+        // Without clipping by the parameter's size, its square overflows and would silence the parameter for good.
+        assert_eq!(optimizer(&["agent.opt.agc=0.0"]).obstacle(&grads([0.0, 0.0, 1e20])).unwrap(), step("b/kernel"));
+        assert_eq!(optimizer(&[]).obstacle(&grads([0.0, 0.0, 1e20])).unwrap(), None);
+        let optimizer =
+            optimizer(&["agent.opt.lr=1.0", "agent.opt.warmup=0", "agent.opt.wd=0.9", "agent.opt.wdregex=kernel"]);
+        optimizer.slots[0].var.set(&Tensor::new(&[1.0, 3e38f32], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(optimizer.obstacle(&grads([1.0, 1.0, 1.0])).unwrap(), step("a/kernel"));
     }
 }

@@ -19,6 +19,14 @@ enum Moments {
     Tensors([Tensor; 2]),
 }
 
+/// The largest magnitudes of a tensor's numbers before a step; not finite where one of them is not.
+pub(super) struct Extents {
+    pub param: f32,
+    /// Of mean square and momentum.
+    pub moments: [f32; 2],
+    pub grad: f32,
+}
+
 /// The numbers of one step, rounded as the official code rounds: complements from float64, bias corrections in float32.
 struct Numbers {
     agc: f32,
@@ -83,6 +91,32 @@ impl Slot {
         Ok(())
     }
 
+    /// Of everything that a step of this tensor reads.
+    pub fn extents(&self, grad: &Tensor) -> Result<Extents> {
+        let moments = match &self.moments {
+            Moments::Slices(moments) => moments.each_ref().map(|moment| extent(moment)),
+            Moments::Tensors([square, momentum]) => [read(square, extent)?, read(momentum, extent)?],
+        };
+        Ok(Extents { param: read(self.var.as_tensor(), extent)?, moments, grad: read(grad, extent)? })
+    }
+
+    /// Whether a step from numbers of these extents cannot overflow, by bounds on what it computes.
+    pub fn stays_finite(&self, extents: &Extents, c: &OptConfig, lr: f64) -> bool {
+        const MOST: f64 = f32::MAX as f64;
+        let (param, mut grad) = (f64::from(extents.param), f64::from(extents.grad));
+        if c.agc > 0.0 {
+            let norm = param * (self.var.elem_count() as f64).sqrt();
+            grad = grad.min(c.agc * norm.max(1e-3));
+        }
+        // A mean square holds (1 - beta2) g^2 or more of its newest gradient, which bounds what is left of that.
+        let update = 2.0 / (1.0 - c.beta2).sqrt();
+        let decay = if self.decay { c.wd } else { 0.0 };
+        let next = param + lr * (update + decay * param);
+        // Where a mean square is young, it is divided by as little as 1 - beta2.
+        let square = (grad * grad).max(f64::from(extents.moments[0])) / (1.0 - c.beta2);
+        square <= MOST && next <= MOST
+    }
+
     /// One step of this tensor; returns the sums of squares of gradient, update and new parameter, [3] in float64.
     pub fn step(&mut self, grad: &Tensor, c: &OptConfig, step: u64, lr: f32) -> Result<Tensor> {
         let numbers = Numbers::new(c, step, lr, self.decay);
@@ -145,4 +179,10 @@ fn step_tensors(var: &Var, grad: &Tensor, [square, momentum]: &mut [Tensor; 2], 
 
 fn squares(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
+
+/// The largest magnitude; infinity or not a number where one is not finite. In one pass that does not stop early, which is what makes it
+/// fast.
+fn extent(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().fold(0, |largest, x| largest.max(x.to_bits() & !(1 << 31))))
 }

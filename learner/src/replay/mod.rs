@@ -90,8 +90,13 @@ impl Replay {
     }
 
     /// Append a chunk to its stream. Steps that are stored already are dropped, so a chunk may be sent again. A chunk that
-    /// does not continue its stream, or whose columns differ from the first chunk's, is refused and changes nothing.
+    /// does not continue its stream, whose columns differ from the first chunk's, or which holds a number that is not finite, is refused
+    /// and changes nothing.
     pub fn insert(&self, chunk: &Chunk) -> Result<Inserted, ReplayError> {
+        if let Some((key, step)) = chunk.first_non_finite() {
+            let message = format!("has a value that is not finite at step {step}");
+            return Err(ReplayError::Column { stream: chunk.stream, key: key.into(), message });
+        }
         self.store.lock().insert(chunk)
     }
 

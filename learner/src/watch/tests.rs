@@ -64,6 +64,7 @@ fn report(actors: usize) -> Report {
         actors_wait: 0.38,
         version: 11_840,
         rss: 1 << 30,
+        learner_restarts: 0,
         replay_ratio: 31.9,
         evaluation: None,
         actors,

@@ -7,6 +7,7 @@ use ipc_channel::ipc::IpcSharedMemory;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::format::{FormatError, SnapshotView};
+use crate::array::all_finite;
 use crate::wire::Bulk;
 
 /// A version of the policy in shared memory, never written again.
@@ -30,7 +31,7 @@ impl PolicySnapshot {
     pub fn publish(encoded: &[u8]) -> Result<Self, FormatError> {
         let region = IpcSharedMemory::from_bytes(encoded);
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
-        if let Some((path, _)) = view.iter().find(|(_, tensor)| !tensor.values().iter().all(|x| x.is_finite())) {
+        if let Some((path, _)) = view.iter().find(|(_, tensor)| !all_finite(tensor.values())) {
             return Err(FormatError::NotFinite { path: path.into() });
         }
         Ok(Self {

@@ -140,6 +140,8 @@ fn checked_finds_what_breaks_the_spaces() {
         ("is_terminal", Some(Array::flag(true)), "`is_last`"),
         ("is_terminal", Some(Array::u8(&[], &[2])), "2"),
         ("reward", Some(Array::scalar(1.0)), "first step"),
+        ("reward", Some(Array::scalar(f32::NAN)), "NaN"),
+        ("reward", Some(Array::scalar(f32::NEG_INFINITY)), "-inf"),
     ] {
         let text = check(key, value).unwrap_err();
         assert!(text.contains("`toy`") && text.contains(&format!("`{key}`")) && text.contains(part), "{text}");
