@@ -146,6 +146,20 @@ fn the_encoder_is_in_memory_once_with_another_learner() {
     run.end_well();
 }
 
+/// Actors are started again there: the round begins anew.
+#[test]
+fn in_lockstep_another_learner_goes_on_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let mut run = start(&folder, &["--actors", "1", "--set", "sync.mode=lockstep", "--set", "actor.max_restarts=9"]);
+    let (before, after) = kill_learner(&run, 1);
+    assert!(after.steps > before.steps && after.version > before.version, "{before:?} {after:?}");
+    run.signal(Signal::INT);
+    run.end_well();
+    let cut = checkpoint(&folder);
+    assert_eq!(cut.replay.inserted, cut.counters.env_steps);
+}
+
 #[test]
 fn a_paused_run_rests_with_another_learner_too() {
     let dir = tempfile::tempdir().unwrap();

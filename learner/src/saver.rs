@@ -16,6 +16,9 @@ use crate::proof::{check_agent, check_trunk};
 use crate::replay::{Manifest, PendingSave};
 use crate::run::Run;
 
+/// Bytes of the journal after which a checkpoint is taken before its time: with that the journal begins anew.
+const LONGEST_JOURNAL: u64 = 1 << 30;
+
 /// A cut whose replay files are not written yet.
 pub struct Pending<'a> {
     replay: PendingSave<'a>,
@@ -36,10 +39,11 @@ impl<'a> Saver<'a> {
         Self { queue, last: Instant::now() }
     }
 
-    /// Save if it is time and the last one has been written.
+    /// Save if it is time, or the journal has become long, and the last one has been written.
     pub fn save_if_due(&mut self, run: &'a Run, agent: &Agent, batches: &Batches) -> Result<(), RunError> {
         let every = run.options().checkpoint.every;
-        if self.last.elapsed().as_secs_f64() >= every && self.queue.is_empty() {
+        let due = self.last.elapsed().as_secs_f64() >= every || run.journal.lock().bytes() > LONGEST_JOURNAL;
+        if due && self.queue.is_empty() {
             self.save(run, agent, batches, None)?;
         }
         Ok(())

@@ -132,7 +132,7 @@ impl Actors {
     }
 
     /// Actors, with their generations, whose processes are to be let in by another learner.
-    pub fn to_readmit(&mut self) -> Vec<(u32, u32)> {
+    pub fn take_orphans(&mut self) -> Vec<(u32, u32)> {
         let orphan = |(index, slot): (usize, &mut Slot)| {
             std::mem::take(&mut slot.orphan).then_some((index as u32, slot.generation))
         };

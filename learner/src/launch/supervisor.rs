@@ -291,7 +291,7 @@ impl Supervisor<'_> {
             // Nobody waits for the answer.
             self.order(&Order::Asked { number: 0, ask: Ask::Pause });
         }
-        for (actor, generation) in self.actors.to_readmit() {
+        for (actor, generation) in self.actors.take_orphans() {
             self.order(&Order::Readmit { actor, generation });
         }
     }
