@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn an_altered_weight_is_named() {
-        is_named(trunk(Precision::Float32), &format!("{PREFIX}/blocks/1/mlp/fc2/bias"));
+        is_named(trunk(Precision::Float32), &format!("{PREFIX}/blocks/1/mlp/fc2/kernel"));
     }
 
     #[test]

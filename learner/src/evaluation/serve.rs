@@ -174,9 +174,13 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
             sender.send_region(&evaluate, &snapshot.region).map_err(|e| e.to_string())?;
         }
         match receiver.recv_timeout(PATIENCE) {
-            Ok(incoming) => hear(run, incoming.message)?,
+            Ok(incoming) => hear(run, incoming.message).inspect_err(|_| run.record("wire/refused", 1.0))?,
             Err(WireError::Timeout { .. }) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error @ WireError::Closed) => return Err(error.to_string()),
+            Err(error) => {
+                run.record("wire/refused", 1.0);
+                return Err(error.to_string());
+            }
         }
     }
     // One that has gone needs no telling.

@@ -120,7 +120,7 @@ fn open<M: DeserializeOwned>(frame: Frame) -> Result<Incoming<M>, WireError> {
 }
 
 /// Both links of a connection: what is sent here, and what is received.
-pub(super) fn ends<Out, In>(stream: UnixStream) -> (LinkSender<Out>, LinkReceiver<In>) {
+pub fn ends<Out, In>(stream: UnixStream) -> (LinkSender<Out>, LinkReceiver<In>) {
     let (writer, reader) = socket::ends(stream);
     (LinkSender { writer: Arc::new(writer), words: PhantomData }, LinkReceiver { reader, words: PhantomData })
 }

@@ -15,7 +15,7 @@ mod socket;
 
 pub use credits::{Credits, Pause};
 pub use doorway::{Doorway, Visitor, knock};
-pub use link::{Bulk, Incoming, LinkReceiver, LinkSender, pair};
+pub use link::{Bulk, Incoming, LinkReceiver, LinkSender, ends, pair};
 pub use memory::SharedMemory;
 pub use messages::{Episode, Hello, Numbers, ToActor, ToLearner, Waiting, Welcome};
 
