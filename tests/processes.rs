@@ -1,6 +1,8 @@
 //! Processes that die, and strangers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +18,9 @@ use shared::metrics::Report;
 use shared::params::{Tree, Weight, fingerprint};
 use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::snapshot::{PolicySnapshot, digest};
-use shared::wire::{Doorway, Hello, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, WireError, chunk, knock};
+use shared::wire::{
+    Doorway, Hello, Incoming, Numbers, ToActor, ToLearner, Visitor, Waiting, Welcome, WireError, chunk, knock,
+};
 
 use crate::support::{PATIENCE, Run, checkpoint, children, is_alive, kill, small_vit, through, wait_for, wait_within};
 
@@ -87,13 +91,13 @@ struct Invited {
     launcher: Visitor<Notice, Order>,
     door: String,
     generation: u32,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Invited {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config::load(&["dummy"], &[] as &[&str]).unwrap();
+        let config = Config::load(&["dummy"], &["log.every=0.2"]).unwrap();
         std::fs::write(dir.path().join("config.toml"), config.to_toml().unwrap()).unwrap();
         let door = Doorway::open().unwrap();
         let learner = start(&["learner", "--since", "0", "--join", door.name(), "--run", dir.path().to_str().unwrap()]);
@@ -106,7 +110,7 @@ impl Invited {
             _ => None,
         };
         let (door, generation) = std::iter::repeat_with(next).find_map(invitation).unwrap();
-        Self { learner, launcher, door, generation, _dir: dir }
+        Self { learner, launcher, door, generation, dir }
     }
 
     fn next(&self) -> Notice {
@@ -116,6 +120,13 @@ impl Invited {
     fn hello(&self, token: &str, pid: u32) -> ToLearner {
         let (token, binary) = (token.into(), env!("CARGO_PKG_VERSION").into());
         ToLearner::Hello(Box::new(Hello { token, actor: 0, generation: self.generation, pid, binary, version: 0 }))
+    }
+
+    /// What the run has counted under this name, all in all.
+    fn counted(&self, name: &str) -> f64 {
+        let text = std::fs::read_to_string(self.dir.path().join("metrics.jsonl")).unwrap_or_default();
+        let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        records.filter_map(|record| record[name].as_f64()).sum()
     }
 
     fn end(mut self) {
@@ -138,6 +149,38 @@ fn a_stranger_is_refused_and_named() {
             _ => {}
         }
     }
+    wait_for("the refusal to be counted", || invited.counted("wire/refused") == 1.0);
+    invited.end();
+}
+
+#[test]
+fn what_is_no_message_and_what_was_said_before_is_not_taken_and_counted() {
+    let invited = Invited::new();
+    let hello = invited.hello("secret", std::process::id());
+    let (sender, answers) = knock::<ToLearner, ToActor>(&invited.door, &hello).unwrap();
+    while !matches!(answers.recv_timeout(PATIENCE).unwrap().message, ToActor::Credits { .. }) {}
+    let flags = Array::u8(&[2], &[0, 0]);
+    let stream = StreamId { actor: 0, generation: invited.generation, env: 0 };
+    let columns = ["is_first", "is_last"].map(|key| (key.to_string(), flags.clone())).into();
+    let (head, block) = chunk::pack(&Chunk { stream, first_step: 0, columns });
+    for _ in 0..2 {
+        sender.send_bytes(&ToLearner::Chunk(head.clone()), &block).unwrap();
+    }
+    wait_for("the repeated steps to be counted", || invited.counted("wire/repeated") == 2.0);
+    assert_eq!(invited.counted("wire/refused"), 0.0);
+    sender.send(&ToLearner::SnapshotTaken { version: 0, digest: 0 }).unwrap();
+    while answers.recv_timeout(PATIENCE).is_ok() {}
+    wait_for("an old version to be counted", || invited.counted("wire/refused") == 1.0);
+    invited.end();
+}
+
+#[test]
+fn garbage_at_a_door_is_counted_and_lets_nobody_in() {
+    let invited = Invited::new();
+    let mut stream = UnixStream::connect(&invited.door).unwrap();
+    stream.write_all(&[0xff; 100]).unwrap();
+    while !matches!(invited.next(), Notice::NotJoined { actor: 0, .. }) {}
+    wait_for("the garbage to be counted", || invited.counted("wire/refused") == 1.0);
     invited.end();
 }
 
@@ -330,6 +373,49 @@ fn an_actor_waits_rather_than_act_on_weights_that_are_too_old() {
     actor.publish(2, 6);
     actor.read_until(|_, versions| versions.ends_with(&[2]));
     actor.stop();
+}
+
+/// An actor ends, so that its launcher starts it anew, rather than act with such a snapshot.
+fn is_not_acted_with(mut actor: Tested, version: u64) {
+    loop {
+        match actor.link.receiver.recv_timeout(PATIENCE) {
+            Ok(Incoming { message: ToLearner::SnapshotTaken { version: taken, .. }, .. }) => assert!(taken != version),
+            Ok(_) => {}
+            Err(WireError::Closed) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let _held = actor.process.stdin.take();
+    assert!(!actor.process.wait().unwrap().success());
+}
+
+#[test]
+fn an_actor_takes_no_snapshot_of_another_layout_or_of_another_version_than_was_announced() {
+    let mut actor = Tested::join(&[]);
+    actor.publish(1, 0);
+    actor.read_until(|_, versions| versions.contains(&1));
+    let mut params = actor.agent.policy_params().unwrap();
+    params.pop();
+    let header = SnapshotHeader { version: 2, update: 1, published: 0 };
+    let other = PolicySnapshot::publish(&encode(&header, &params).unwrap()).unwrap();
+    actor.link.sender.send_region(&ToActor::Snapshot { version: 2, update: 1 }, &other.region).unwrap();
+    is_not_acted_with(actor, 2);
+
+    let mut actor = Tested::join(&[]);
+    actor.publish(1, 0);
+    actor.read_until(|_, versions| versions.contains(&1));
+    let old = &actor.published[0].region;
+    actor.link.sender.send_region(&ToActor::Snapshot { version: 3, update: 1 }, old).unwrap();
+    is_not_acted_with(actor, 3);
+}
+
+#[test]
+fn an_actor_does_not_go_back_to_an_old_version() {
+    let mut actor = Tested::join(&[]);
+    actor.publish(7, 3);
+    actor.read_until(|_, versions| versions.contains(&7));
+    actor.publish(6, 2);
+    is_not_acted_with(actor, 6);
 }
 
 #[test]

@@ -21,6 +21,12 @@ pub use scheduler::Scheduler;
 
 use shared::wire::WireError;
 
+/// What only fuzz targets need.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::env::gymnasium::child_says;
+}
+
 /// Why an actor ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ActorError {

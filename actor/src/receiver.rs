@@ -215,6 +215,10 @@ impl Receiver {
         match incoming.message {
             ToActor::Snapshot { version, update } => {
                 self.inbox.clock.fetch_max(update, Ordering::Release);
+                if let Some(held) = self.inbox.policy.newest().filter(|held| held.version >= version) {
+                    let message = format!("version {} is acted with already", held.version);
+                    return Err(ActorError::Snapshot { version, message });
+                }
                 let (policy, digest) = self.blueprint.build(version, incoming.bulk)?;
                 self.inbox.policy.swap(Arc::new(policy));
                 let taken = ToLearner::SnapshotTaken { version, digest };

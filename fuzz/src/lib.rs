@@ -1,12 +1,17 @@
 //! What the fuzz targets share.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use learner::plot::{By, Request};
+use learner::replay::Replay;
 use learner::vit::{Hints, inspect, load};
 use learner::weights::WeightsFile;
 use rustix::time::{ClockId, clock_gettime};
+use shared::array::Array;
+use shared::config::{Config, ReplayConfig};
+use shared::experience::{Chunk, DETER, STOCH, StreamId, UPDATE, VERSION};
 use tempfile::TempDir;
 
 /// Most bytes of data that a header gets.
@@ -86,5 +91,70 @@ impl Folder {
     /// Inspect it.
     pub fn inspect_trunk(&self) {
         let _ = inspect(&self.0.path().join("model.safetensors"), &Hints::default());
+    }
+}
+
+impl Folder {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// Bytes that are whole, with some of them changed: each three bytes of the input say where, and to what.
+pub fn patched(whole: &[u8], input: &[u8]) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    for patch in input.as_chunks::<3>().0 {
+        let at = usize::from(u16::from_le_bytes([patch[0], patch[1]])) % bytes.len().max(1);
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = patch[2];
+        }
+    }
+    bytes
+}
+
+/// A small replay.
+pub fn replay_config() -> ReplayConfig {
+    let sets = ["replay.size=40", "replay.chunksize=4", "replay.gib=1.0", "replay.disk_gib=0.0"];
+    Config::load(&["dummy"], &sets).expect("options that there are").replay
+}
+
+/// Steps of the first stream.
+pub fn steps(first: u64, count: usize) -> Chunk {
+    let flags = Array::u8(&[count], &vec![0; count]);
+    let counts: Vec<u64> = (first..first + count as u64).collect();
+    let numbers = Array::f32(&[count, 2], &vec![0.5; 2 * count]);
+    let columns = [
+        ("is_first", flags.clone()),
+        ("is_last", flags),
+        ("vector", numbers.clone()),
+        (DETER, numbers),
+        (STOCH, Array::u16(&[count, 1], &vec![1; count])),
+        (VERSION, Array::u64(&[count], &counts)),
+        (UPDATE, Array::u64(&[count], &counts)),
+    ];
+    let stream = StreamId { actor: 0, generation: 0, env: 0 };
+    Chunk { stream, first_step: first, columns: columns.map(|(key, array)| (key.to_string(), array)).into() }
+}
+
+/// A replay with some steps, which keeps its files in this folder.
+pub fn replay_in(folder: &Path) -> Replay {
+    let replay = Replay::new(&replay_config(), LENGTH, 1, 7, folder).expect("settings that work");
+    replay.insert(&steps(0, 14)).expect("steps that are whole");
+    replay
+}
+
+/// Steps of an item.
+pub const LENGTH: usize = 5;
+
+/// A plot of returns in this run.
+pub fn plot_request(run: &Path) -> Request {
+    Request {
+        runs: vec![("run".into(), run.to_path_buf())],
+        metric: "episode/return".into(),
+        by: By::Updates,
+        window: None,
+        marks: vec![],
+        each: false,
     }
 }

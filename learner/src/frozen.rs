@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{Device, Var};
-use ipc_channel::ipc::IpcSharedMemory;
 use shared::array::Array;
 use shared::config::{Config, VitConfig};
 use shared::kernels::Precision;
@@ -13,11 +12,11 @@ use shared::snapshot::format::{SnapshotHeader, SnapshotView, encode};
 use shared::vit::{
     Features, PREFIX, PRODUCTS, Tail, TailSpec, Tree, Vit, VitSpec, check, products, random, split, trainable_blocks,
 };
-use shared::wire::Bulk;
+use shared::wire::{Bulk, SharedMemory, WireError};
 
 use crate::RunError;
 use crate::checkpoint::Frozen;
-use crate::error::io;
+use crate::error::{io, wire};
 use crate::proof::check_trunk_against;
 use crate::vit::{FetchError, Hints, Loaded, Located, fetch, load, verify};
 
@@ -29,7 +28,7 @@ pub struct Trunk {
     /// Sizes.
     pub spec: VitSpec,
     /// Its weights, ready to be handed to actors; none where features are replaced by zeros.
-    pub region: Option<IpcSharedMemory>,
+    pub region: Option<SharedMemory>,
     /// Digest and source of its weights; none where features are replaced by zeros.
     pub record: Option<Frozen>,
     /// Pretrained weights of the blocks that train, which start from them: not in the region, and not in the digest. By path below
@@ -112,7 +111,8 @@ impl Trunk {
         let own = tree.into_iter().map(|(path, values)| (format!("{PREFIX}/{path}"), values));
         let weights = own.chain(products).map(weight).collect::<Result<Vec<_>, RunError>>()?;
         let header = SnapshotHeader { version: 0, update: 0, published: 0 };
-        let region = IpcSharedMemory::from_bytes(&encode(&header, &weights)?);
+        let region = SharedMemory::copy(&encode(&header, &weights)?).map_err(WireError::from);
+        let region = region.map_err(wire("sharing the frozen encoder"))?;
         let view = SnapshotView::open(Bulk::Shared(region.clone()).into_lasting_region())?;
         let params = Params::read_only(&[("", &view)])?;
         let record = Frozen { source, ..params.record(PREFIX)?.into() };
@@ -178,5 +178,54 @@ fn name_changed(damage: FetchError, path: &Path, hints: &Hints, recorded: Option
     match compared {
         Some(Err(changed @ RunError::Frozen { .. })) => changed,
         _ => damage.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::proof::{check_region, check_trunk};
+
+    fn trunk(precision: Precision) -> Trunk {
+        let spec = VitSpec { width: 64, depth: 2, heads: 2, mlp: 128, ..VitSpec::dinov2_small() };
+        Trunk::from_tree(random(&spec, 3), spec, "a test".into(), precision).unwrap()
+    }
+
+    /// The region with the lowest bit of a tensor's last number changed. The shared one itself cannot be.
+    fn altered(trunk: &Trunk, path: &str) -> Vec<u8> {
+        let mut bytes = trunk.region.as_ref().unwrap().to_vec();
+        let values = trunk.params.lookup(path).unwrap().to_vec().unwrap();
+        let values: &[u8] = bytemuck::cast_slice(&values);
+        let at = (0..bytes.len()).step_by(64).find(|at| bytes[*at..].starts_with(values)).unwrap();
+        bytes[at + values.len() - 4] ^= 1;
+        bytes
+    }
+
+    fn is_named(mut trunk: Trunk, path: &str) {
+        check_trunk(&trunk).unwrap();
+        let region = altered(&trunk, path);
+        let error = check_region(region.clone(), trunk.record.as_ref().unwrap(), trunk.precision).unwrap_err();
+        assert!(error.to_string().contains(&format!("`{path}`")), "{error}");
+        let view = SnapshotView::open_altered(Arc::new(region)).unwrap();
+        trunk.params = Params::read_only(&[("", &view)]).unwrap();
+        let error = check_trunk(&trunk).unwrap_err();
+        assert!(error.to_string().contains(&format!("`{path}`")), "{error}");
+    }
+
+    #[test]
+    fn an_altered_weight_is_named() {
+        is_named(trunk(Precision::Float32), &format!("{PREFIX}/blocks/1/mlp/fc2/kernel"));
+    }
+
+    #[test]
+    fn an_altered_kernel_laid_out_for_products_is_named() {
+        let trunk = trunk(Precision::Bf16);
+        let path = format!("{PRODUCTS}/blocks/1/mlp/fc2/kernel");
+        // A processor without units for these products has nothing laid out.
+        if trunk.params.paths().contains(&path) {
+            is_named(trunk, &path);
+        }
     }
 }

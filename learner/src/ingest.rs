@@ -43,7 +43,7 @@ pub fn ingest_all(run: &Run, arrivals: &Receiver<Arrival>) {
                 link.credit(1);
             }
             Err(error) => {
-                run.warn(format!("actor {}: {error}", link.actor));
+                run.refuse(format!("actor {}: {error}", link.actor));
                 link.cut();
             }
         }
@@ -82,6 +82,9 @@ fn insert(run: &Run, chunk: &Chunk) -> Result<(), crate::replay::ReplayError> {
     drop(totals);
     run.limiter.inserted(inserted.steps, run.replay.stats().items);
     drop(border);
+    if inserted.steps < chunk.len() {
+        run.record("wire/repeated", (chunk.len() - inserted.steps) as f64);
+    }
     run.record("env/steps_per_s", inserted.steps as f64);
     let (now, acted) =
         (run.updates(), chunk.columns.get(UPDATE).map(|column| column.values::<u64>()).unwrap_or_default());

@@ -336,11 +336,14 @@ impl Link {
                 Ok(incoming) => match self.hear(run, incoming, arrivals) {
                     Ok(true) => {}
                     Ok(false) => return,
-                    Err(breach) => return run.warn(format!("actor {}: {breach}; its link is cut", self.actor)),
+                    Err(breach) => return run.refuse(format!("actor {}: {breach}; its link is cut", self.actor)),
                 },
                 Err(WireError::Timeout { .. }) => {}
                 Err(WireError::Closed) if run.is_stopping() => return,
-                Err(error) => return run.warn(format!("actor {} (process {}): {error}", self.actor, self.pid)),
+                Err(error @ WireError::Closed) => {
+                    return run.warn(format!("actor {} (process {}): {error}", self.actor, self.pid));
+                }
+                Err(error) => return run.refuse(format!("actor {} (process {}): {error}", self.actor, self.pid)),
             }
         }
     }
@@ -371,7 +374,7 @@ impl Link {
             ToLearner::SnapshotTaken { version, digest } => self.taken(run, version, digest)?,
             ToLearner::Numbers(numbers) => {
                 let mut held = self.held.lock();
-                held.steps += numbers.steps;
+                held.steps = held.steps.saturating_add(numbers.steps);
                 held.steps_per_s = f64::from(numbers.steps as f32 / numbers.seconds.max(1e-3));
                 held.waiting = numbers.waiting;
                 drop(held);

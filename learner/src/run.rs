@@ -213,6 +213,12 @@ impl Run {
         self.warnings.lock().push(text);
     }
 
+    /// Something that another process said is not taken: a warning that is counted.
+    pub fn refuse(&self, text: impl Into<String>) {
+        self.record("wire/refused", 1.0);
+        self.warn(text);
+    }
+
     /// Warnings since the last call.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock())
@@ -288,7 +294,8 @@ impl Run {
         if steps > 0 && self.totals.lock().counters.env_steps >= steps {
             self.stop(format!("reached run.steps = {steps}"));
         }
-        if minutes > 0.0 && self.age() >= Duration::from_secs_f64(60.0 * minutes) {
+        let limit = Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX);
+        if minutes > 0.0 && self.age() >= limit {
             self.stop(format!("reached run.minutes = {minutes}"));
         }
     }

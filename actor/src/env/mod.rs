@@ -7,7 +7,7 @@ pub mod catch;
 mod draw;
 pub mod dummy;
 mod error;
-mod gymnasium;
+pub(crate) mod gymnasium;
 pub mod keydoor;
 mod make;
 mod observe;

@@ -86,6 +86,34 @@ fn frozen() -> Frozen {
     Frozen { digest: "ab".into(), source: "vit.safetensors".into(), tensors }
 }
 
+/// Put a file into a checkpoint, with the checksum that makes it trusted.
+fn forge(folder: &Path, name: &str, bytes: &[u8]) {
+    fs::write(folder.join(name), bytes).unwrap();
+    let mut digests: BTreeMap<String, String> = read_json(&folder.join(COMPLETE)).unwrap();
+    digests.insert(name.into(), blake3::hash(bytes).to_hex().to_string());
+    fs::write(folder.join(COMPLETE), serde_json::to_vec(&digests).unwrap()).unwrap();
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 60, ..Default::default() })]
+    #[test]
+    fn a_forged_file_with_a_checksum_made_to_fit_is_read_or_refused(
+        file in proptest::sample::select(vec![AGENT, STATE, REPLAY, "pending-0.safetensors"]),
+        changes in proptest::collection::vec(proptest::prelude::any::<(proptest::sample::Index, u8)>(), 1..6),
+        cut: proptest::sample::Index,
+        whole: bool,
+    ) {
+        let mut run = Run::new();
+        let cut_of = run.cut(4);
+        let folder = run.checkpoints().save(&cut_of).unwrap();
+        let mut bytes = fs::read(folder.join(file)).unwrap();
+        changes.into_iter().for_each(|(at, byte)| *at.get_mut(&mut bytes) = byte);
+        bytes.truncate(if whole { bytes.len() } else { cut.index(bytes.len()) });
+        forge(&folder, file, &bytes);
+        let _ = run.checkpoints().latest();
+    }
+}
+
 #[test]
 fn what_is_saved_comes_back_and_the_newest_are_kept() {
     let mut run = Run::new();

@@ -34,15 +34,13 @@ impl Socket {
     pub fn open(dir: &Path, hub: Hub) -> Result<Self, ControlError> {
         let path = dir.join(SOCKET);
         let failed = |doing| ControlError::socket(doing, &path);
-        let folder = File::open(dir).map_err(failed("opening the folder"))?;
         let old = fs::remove_file(&path);
         if let Err(error) = old
             && error.kind() != std::io::ErrorKind::NotFound
         {
             return Err(failed("removing a dead launcher's socket")(error));
         }
-        let listener = UnixListener::bind(address(&folder)).map_err(failed("listening"))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("keeping others out"))?;
+        let listener = bind(dir, &path).map_err(failed("listening"))?;
         let answering = Arc::<AtomicUsize>::default();
         let count = answering.clone();
         thread::Builder::new()
@@ -51,6 +49,17 @@ impl Socket {
             .map_err(failed("listening"))?;
         Ok(Self { path, answering })
     }
+}
+
+/// It is made in a folder that nobody else may look into, and comes to its place once it is its owner's alone.
+fn bind(dir: &Path, path: &Path) -> std::io::Result<UnixListener> {
+    let aside =
+        tempfile::Builder::new().prefix(".control").permissions(Permissions::from_mode(0o700)).tempdir_in(dir)?;
+    let listener = UnixListener::bind(address(&File::open(aside.path())?))?;
+    let made = aside.path().join(SOCKET);
+    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    fs::rename(&made, path)?;
+    Ok(listener)
 }
 
 impl Drop for Socket {

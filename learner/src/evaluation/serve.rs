@@ -180,7 +180,7 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
         match receiver.recv_timeout(PATIENCE) {
             Ok(incoming) => {
                 heard = Instant::now();
-                hear(run, incoming.message)?;
+                hear(run, incoming.message).inspect_err(|_| run.record("wire/refused", 1.0))?;
             }
             Err(WireError::Timeout { .. }) if heard.elapsed().as_secs_f64() > run.config.sync.silence_timeout => {
                 return Err(format!(
@@ -189,7 +189,11 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
                 ));
             }
             Err(WireError::Timeout { .. }) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error @ WireError::Closed) => return Err(error.to_string()),
+            Err(error) => {
+                run.record("wire/refused", 1.0);
+                return Err(error.to_string());
+            }
         }
     }
     // One that has gone needs no telling.

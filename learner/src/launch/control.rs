@@ -121,3 +121,94 @@ pub enum Notice {
         message: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared::wire::codec::{decode, encode};
+
+    use super::*;
+    use crate::evaluation::{FromEvaluator, ToEvaluator};
+
+    /// Bytes of a message with some changed, and any bytes.
+    fn hostile<M: Serialize>(messages: &[M]) -> impl Strategy<Value = Vec<u8>> + use<M> {
+        let messages: Vec<Vec<u8>> = messages.iter().map(|message| encode(message).unwrap()).collect();
+        let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
+        let changed = (prop::sample::select(messages), changes).prop_map(|(mut bytes, changes)| {
+            changes.into_iter().for_each(|(at, byte)| *at.get_mut(&mut bytes) = byte);
+            bytes
+        });
+        prop_oneof![prop::collection::vec(any::<u8>(), 0..300), changed]
+    }
+
+    fn notices() -> Vec<Notice> {
+        vec![
+            Notice::Hello { token: "secret".into() },
+            Notice::Ready(Box::default()),
+            Notice::Invitation { actor: 3, generation: 1, door: "/tmp/door".into() },
+            Notice::Answered { number: 7, answer: Answer::Refused("no".into()) },
+            Notice::Report(Box::new(Report {
+                returns: vec![1.0; 9],
+                losses: vec![("a".into(), 0.5)],
+                ..Report::default()
+            })),
+            Notice::Failed { message: "why".into() },
+        ]
+    }
+
+    fn orders() -> Vec<Order> {
+        let asked = |ask| Order::Asked { number: 9, ask };
+        vec![
+            Order::Invite { actor: 300 },
+            asked(Ask::Trace { seconds: 2.0 }),
+            asked(Ask::Options("run.steps = 4".into())),
+            Order::Stop { reason: "done".into() },
+        ]
+    }
+
+    fn evaluators() -> Vec<FromEvaluator> {
+        let episodes = vec![shared::wire::Episode { score: 1.0, length: 300 }; 4];
+        vec![
+            FromEvaluator::Hello { token: "secret".into(), pid: 77, binary: "0".into() },
+            FromEvaluator::Evaluated { version: 3, digest: u64::MAX, episodes, seconds: 2.0 },
+            FromEvaluator::Warning("careful".into()),
+        ]
+    }
+
+    fn evaluations() -> Vec<ToEvaluator> {
+        let refused = ToEvaluator::Refused { reason: "no".into() };
+        vec![refused, ToEvaluator::Evaluate { version: 1 << 40, step: 9 }, ToEvaluator::Trace { seconds: 1.0 }]
+    }
+
+    /// What is read is a message that can be sent on.
+    fn is_read_or_refused<M: Serialize + for<'a> Deserialize<'a>>(bytes: &[u8]) {
+        if let Ok(message) = decode::<M>(bytes) {
+            encode(&message).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_read() {
+        for notice in notices() {
+            assert_eq!(decode::<Notice>(&encode(&notice).unwrap()).unwrap(), notice);
+        }
+        for order in orders() {
+            assert_eq!(decode::<Order>(&encode(&order).unwrap()).unwrap(), order);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_read_or_refused(
+            notice in hostile(&notices()),
+            order in hostile(&orders()),
+            from in hostile(&evaluators()),
+            to in hostile(&evaluations()),
+        ) {
+            is_read_or_refused::<Notice>(&notice);
+            is_read_or_refused::<Order>(&order);
+            is_read_or_refused::<FromEvaluator>(&from);
+            is_read_or_refused::<ToEvaluator>(&to);
+        }
+    }
+}

@@ -111,6 +111,45 @@ fn an_object_that_is_no_array_is_refused_by_its_name() {
     }
 }
 
+/// Python's unpickler would have a shell make the file that is looked for afterwards.
+#[test]
+fn a_pickle_that_would_run_code_is_refused_by_every_reader_and_nothing_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let marker = dir.path().join("it-ran");
+    let command = format!("touch {}", marker.display());
+    let short = |text: &str| [&[0x8c, text.len() as u8][..], text.as_bytes()].concat();
+    let named = |module: &str, name: &str| [&short(module)[..], &short(name), b"\x93"].concat();
+    let reduced = |module: &str, name: &str| [&named(module, name)[..], &short(&command), b"\x85R"].concat();
+    let dict = |value: Vec<u8>| [b"\x80\x04}", &short("a")[..], &value, b"s."].concat();
+    // The same by name, by `__reduce__` within a dict, by building an object's state, and as a class that is made.
+    let pickles = [
+        format!("cos\nsystem\n(V{command}\ntR.").into_bytes(),
+        format!("(V{command}\nios\nsystem\n.").into_bytes(),
+        dict(reduced("posix", "system")),
+        dict([&named("subprocess", "Popen")[..], &short(&command), b"\x85\x81"].concat()),
+        dict([&reduced("builtins", "exec")[..], b"}b"].concat()),
+    ];
+    let beginning: &[u8] =
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.";
+    for pickle in pickles {
+        for dialect in [Dialect::Arrays, Dialect::Tensors] {
+            let error = Pickle::read_as(&pickle, dialect).err();
+            assert!(error.is_some(), "{:?} was read", String::from_utf8_lossy(&pickle));
+        }
+        let archive = dir.path().join("model.pth");
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&archive).unwrap());
+        zip.start_file("model/data.pkl", zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, &pickle).unwrap();
+        zip.finish().unwrap();
+        let old = dir.path().join("old.pt");
+        std::fs::write(&old, [beginning, &pickle].concat()).unwrap();
+        for file in [archive, old] {
+            assert!(crate::weights::WeightsFile::open(&file).is_err(), "{}", file.display());
+        }
+    }
+    assert!(!marker.exists(), "a reader ran what a pickle asked for");
+}
+
 #[test]
 fn what_is_cut_short_or_too_much_is_refused() {
     let cases: [(&[u8], &str); 11] = [

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use shared::config::Config;
 use shared::trace;
 use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner, Visitor, WireError};
@@ -73,7 +75,9 @@ impl Inner {
                     Order::Stop { reason } => self.run.stop(reason),
                 },
                 Err(WireError::Timeout { .. }) if !gone.load(Ordering::Acquire) => {}
-                Err(WireError::Decode { message, .. }) => tracing::warn!("an order was not understood: {message}"),
+                Err(WireError::Decode { message, .. }) => {
+                    self.run.refuse(format!("an order was not understood: {message}"))
+                }
                 Err(_) => return self.run.stop("the launcher has gone"),
             }
         }
@@ -117,7 +121,7 @@ impl Inner {
         let (run, links) = (&self.run, self.run.links.all());
         let mut names: Vec<String> = links.iter().map(|link| actor::name(link.actor)).collect();
         let (sender, result) = crossbeam::channel::bounded(1);
-        let length = Duration::from_secs_f64(seconds);
+        let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         if let Err(error) = trace::record(&run.dir, "learner", length, move |end| drop(sender.send(end))) {
             return reply.refused(error.to_string());
         }
@@ -181,18 +185,34 @@ impl Inner {
     }
 
     fn admit_evaluator(&self, door: Doorway) -> Result<(), String> {
-        let visitor: Visitor<FromEvaluator, ToEvaluator> = door.accept(self.limit()).map_err(|e| e.to_string())?;
+        let visitor: Visitor<FromEvaluator, ToEvaluator> = self.wait_at(door)?;
         let FromEvaluator::Hello { token, pid, binary } = &visitor.first else {
-            return Err("a visitor that did not introduce itself".into());
+            let reason = "a visitor that did not introduce itself";
+            self.run.refuse(format!("refused at the door of the evaluation actor: {reason}"));
+            return Err(reason.into());
         };
         if let Err(reason) = check_process(&self.run.token, (token, "the evaluation actor"), *pid, binary) {
-            self.run.warn(format!("refused at the door of the evaluation actor: {reason}"));
+            self.run.refuse(format!("refused at the door of the evaluation actor: {reason}"));
             // The refused one may have gone already.
             let _ = visitor.sender.send(&ToEvaluator::Refused { reason: reason.clone() });
             return Err(reason);
         }
         serve(&self.run, &visitor, *pid);
         Ok(())
+    }
+
+    /// Wait for somebody who was invited. One that comes and says what is no message is a stranger, too.
+    fn wait_at<In, Out>(&self, door: Doorway) -> Result<Visitor<In, Out>, String>
+    where
+        In: DeserializeOwned,
+        Out: Serialize,
+    {
+        door.accept(self.limit()).map_err(|error| {
+            if matches!(error, WireError::Decode { .. } | WireError::Malformed { .. }) {
+                self.run.refuse(format!("refused at a door: {error}"));
+            }
+            error.to_string()
+        })
     }
 
     /// How long somebody who was invited may take to come.
@@ -210,12 +230,12 @@ impl Inner {
     }
 
     fn admit(&self, door: Doorway, expected: Expected) -> Result<(), String> {
-        let visitor: Visitor<ToLearner, ToActor> = door.accept(self.limit()).map_err(|e| e.to_string())?;
+        let visitor: Visitor<ToLearner, ToActor> = self.wait_at(door)?;
         let published = self.run.counters().version;
         let hello = match check(&self.run.token, (expected, published), &visitor.first) {
             Ok(hello) => hello.clone(),
             Err(reason) => {
-                self.run.warn(format!("refused at the door of actor {}: {reason}", expected.actor));
+                self.run.refuse(format!("refused at the door of actor {}: {reason}", expected.actor));
                 // The refused one may have gone already.
                 let _ = visitor.sender.send(&ToActor::Refused { reason: reason.clone() });
                 return Err(reason);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::array::DType;
-use shared::experience::{Chunk, DETER, STOCH, StreamId};
+use shared::experience::{Chunk, DETER, STOCH, StreamId, UPDATE, VERSION};
 
 use super::ReplayError;
 
@@ -58,10 +58,15 @@ impl Layout {
 
     /// The layout that a first chunk defines; it must be well-formed and have the episode flags.
     pub fn of(chunk: &Chunk) -> Result<Self, ReplayError> {
-        for key in ["is_first", "is_last"] {
-            let flag = chunk.columns.get(key).ok_or_else(|| refuse(chunk.stream, key, "is missing".into()))?;
-            if flag.dtype != DType::U8 || flag.shape.len() != 1 {
-                let message = format!("must be U8 [T], is {:?} {:?}", flag.dtype, flag.shape);
+        let flags = ["is_first", "is_last"];
+        if let Some(key) = flags.into_iter().find(|key| !chunk.columns.contains_key(*key)) {
+            return Err(refuse(chunk.stream, key, "is missing".into()));
+        }
+        let counters = [VERSION, UPDATE, LATENT_UPDATE].map(|key| (key, DType::U64));
+        for (key, dtype) in flags.map(|key| (key, DType::U8)).into_iter().chain(counters) {
+            let wrong = |array: &&shared::array::Array| array.dtype != dtype || array.shape.len() != 1;
+            if let Some(array) = chunk.columns.get(key).filter(wrong) {
+                let message = format!("must be {dtype:?} [T], is {:?} {:?}", array.dtype, array.shape);
                 return Err(refuse(chunk.stream, key, message));
             }
         }

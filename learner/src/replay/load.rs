@@ -1,6 +1,6 @@
 //! Restoring replay from a manifest and its files.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,6 +52,9 @@ impl Replay {
             );
             return Err(ReplayError::Manifest { message });
         }
+        manifest
+            .check(length as u64)
+            .map_err(|what| ReplayError::Manifest { message: format!("{what}; use an older checkpoint") })?;
         let mut store = Store::new(config, length, context, 0)?;
         let damage = restore(&mut store, dir, manifest, damaged)?;
         if damaged == Damaged::Refuse && !damage.is_empty() {
@@ -89,6 +92,7 @@ fn restore(
     }
     store.items = items.into_iter().map(|(_, item)| item).collect();
     store.online = online.into_iter().map(|(_, item)| item).collect();
+    check_items(store)?;
     restore_priority(store, manifest, &kept)?;
     store.layout = (!layout.columns.is_empty()).then_some(layout);
     store.rng = manifest.rng.clone();
@@ -218,15 +222,31 @@ fn expand(manifest: &Manifest, runs: &[Run]) -> Result<Vec<(usize, Item)>, Repla
     Ok(items)
 }
 
-/// Counters and items agree with the blocks; a manifest that was edited or mixed up must not lead to wrong samples.
+/// Items are steps that are stored, in their order; a manifest that was edited or mixed up must not lead to wrong samples.
+fn check_items(store: &Store) -> Result<(), ReplayError> {
+    let message = |what: &str| ReplayError::Manifest { message: format!("{what}; use an older checkpoint") };
+    let is_stored = |item: &Item| {
+        let steps = item.start..item.start + store.length as u64;
+        store.streams.get(&item.stream).is_some_and(|stream| stream.holds(steps))
+    };
+    if !store.items.iter().chain(&store.online).all(is_stored) {
+        return Err(message("its items and its stored steps contradict each other"));
+    }
+    let mut newest = BTreeMap::new();
+    for item in &store.items {
+        if newest.insert(item.stream, item.start).is_some_and(|before| before >= item.start) {
+            return Err(message("its items are not in the order in which they were made"));
+        }
+    }
+    Ok(())
+}
+
+/// Counters agree with the blocks.
 fn check_whole(store: &Store) -> Result<(), ReplayError> {
     let stored: usize = store.streams.values().map(Stream::steps).sum();
-    let covered = store.items.iter().all(|item| {
-        let steps = item.start..item.start + store.length as u64;
-        store.streams.get(&item.stream).is_some_and(|s| s.holds(steps))
-    });
-    if !covered || store.inserted.checked_sub(store.evicted) != Some(stored as u64) {
-        let message = format!("its items and its {stored} stored steps contradict each other; use an older checkpoint");
+    if store.inserted.checked_sub(store.evicted) != Some(stored as u64) {
+        let message =
+            format!("its counters and its {stored} stored steps contradict each other; use an older checkpoint");
         return Err(ReplayError::Manifest { message });
     }
     Ok(())

@@ -350,6 +350,108 @@ fn a_manifest_of_another_configuration_or_edited_is_refused() {
     assert!(matches!(load(dir.path(), &edited, Damaged::Refuse), Err(ReplayError::Manifest { .. })));
 }
 
+/// A saved replay, and its manifest as JSON.
+fn saved(dir: &Path) -> serde_json::Value {
+    let replay = replay(&by_priority(), dir);
+    replay.insert(&chunk(stream(0), 0, 24)).unwrap();
+    replay.insert(&chunk(stream(1), 0, 10)).unwrap();
+    replay.sample(3).unwrap();
+    serde_json::to_value(replay.save().unwrap()).unwrap()
+}
+
+fn by_priority() -> ReplayConfig {
+    ReplayConfig { fracs: FracsConfig { uniform: 0.5, recency: 0.0, priority: 0.5 }, ..config() }
+}
+
+/// Load a manifest that somebody made up; if that works, replay can be used.
+fn load_hostile(dir: &Path, manifest: serde_json::Value) -> Result<(), String> {
+    let manifest: Manifest = serde_json::from_value(manifest).map_err(|e| e.to_string())?;
+    let load = |damaged| {
+        let (replay, _) = Replay::load(&by_priority(), LENGTH, CONTEXT, dir, &manifest, damaged)?;
+        if replay.stats().items > 0 { replay.sample(20).map(drop) } else { Ok(()) }
+    };
+    let [whole, rest] = [Damaged::Refuse, Damaged::Drop].map(load);
+    whole.and(rest).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_manifest_whose_numbers_cannot_be_is_refused_before_memory_is_taken_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = saved(dir.path());
+    load_hostile(dir.path(), manifest.clone()).unwrap();
+    let huge = serde_json::json!(1u64 << 62);
+    for (path, value, told) in [
+        ("/items/0/count", huge.clone(), "more items than steps"),
+        ("/streams/0/next_item", huge.clone(), "contradicts its blocks"),
+        ("/streams/0/next", serde_json::json!(u64::MAX), "contradicts its blocks"),
+        ("/streams/0/blocks/0/len", huge.clone(), "overlap"),
+        ("/streams/0/blocks/0/first", serde_json::json!(u64::MAX), "too many"),
+        ("/streams/0/blocks/5/first", huge.clone(), "contradicts its blocks"),
+        ("/columns/0/shape", serde_json::json!([1u64 << 40, 1u64 << 40]), "a step has None bytes"),
+        ("/streams/0/blocks/0/parts/0/file", serde_json::json!("../../secret"), "not in the folder"),
+        ("/streams/0/blocks/0/parts/0/file", serde_json::json!("/etc/passwd"), "not in the folder"),
+        ("/rng/s", serde_json::json!([0, 0, 0, 0]), "nothing but zeros"),
+        ("/evicted", huge, "contradict each other"),
+    ] {
+        let mut edited = manifest.clone();
+        *edited.pointer_mut(path).unwrap() = value;
+        let error = load_hostile(dir.path(), edited).unwrap_err();
+        assert!(error.contains(told), "{path}: {error}");
+    }
+    // As if steps far apart had been lost between them: memory for the priorities of all would be taken.
+    let mut apart = manifest;
+    let far = 1u64 << 40;
+    for (path, value) in [("next", far + 4), ("next_item", far + 4), ("blocks/5/first", far)] {
+        *apart.pointer_mut(&format!("/streams/0/{path}")).unwrap() = serde_json::json!(value);
+    }
+    assert!(load_hostile(dir.path(), apart).unwrap_err().contains("missing between blocks"));
+}
+
+#[test]
+fn no_file_outside_of_its_folder_is_among_those_that_go_with_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut manifest: Manifest = serde_json::from_value(saved(dir.path())).unwrap();
+    let count = manifest.files().count();
+    manifest.streams[0].blocks[0].parts[0].file = "../agent.safetensors".into();
+    manifest.streams[0].blocks[0].parts[1].file = "/etc/hosts".into();
+    assert_eq!(manifest.files().count(), count - 2);
+}
+
+/// All numbers of a manifest, by pointer.
+fn numbers(value: &serde_json::Value, at: String, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Number(_) => found.push(at),
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| numbers(item, format!("{at}/{i}"), found));
+        }
+        serde_json::Value::Object(items) => {
+            items.iter().for_each(|(key, item)| numbers(item, format!("{at}/{key}"), found));
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #[test]
+    fn a_manifest_with_any_changed_numbers_is_loaded_or_refused(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), number()), 1..4),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = saved(dir.path());
+        let mut places = vec![];
+        numbers(&manifest, String::new(), &mut places);
+        for (place, number) in changes {
+            *manifest.pointer_mut(place.get::<String>(&places).as_str()).unwrap() = serde_json::json!(number);
+        }
+        let _ = load_hostile(dir.path(), manifest);
+    }
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0u64..40, any::<u64>(), Just(u64::MAX), Just(1 << 62), Just(i64::MAX as u64)]
+}
+
 #[test]
 fn an_empty_replay_says_what_it_waits_for_and_can_be_saved() {
     let dir = tempfile::tempdir().unwrap();

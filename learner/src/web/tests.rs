@@ -198,6 +198,29 @@ fn without_the_secret_nobody_comes_in_and_beyond_loopback_there_must_be_one() {
 }
 
 #[test]
+fn beyond_loopback_nothing_is_told_or_asked_without_the_secret_or_by_another_page() {
+    let site = site(|config, dir| {
+        with_token(config, dir);
+        config.address = "0.0.0.0".parse().unwrap();
+    });
+    let port = site.server.address().port();
+    let paths = ["/", "/app.js", "/metrics", "/api/events", "/api/config", "/api/runs", "/api/records", "/api/media"];
+    let secret = "authorization: Bearer 0123456789abcdef";
+    for host in [format!("127.0.0.1:{port}"), format!("192.0.2.7:{port}"), "localhost".into()] {
+        for path in paths {
+            assert_eq!(status(&site.get_with(path, &format!("host: {host}"))), "401", "{path} of {host}");
+        }
+        assert_eq!(status(&site.ask(&format!("host: {host}\r\norigin: http://{host}"))), "401");
+        let foreign = format!("host: {host}\r\norigin: http://evil.example\r\n{secret}");
+        assert_eq!(status(&site.ask(&foreign)), "403", "{host}");
+        assert_eq!(status(&site.get_with("/metrics", &format!("host: {host}\r\n{secret}"))), "200");
+    }
+    // A name is another's, who could have pointed it here, unless the config has it.
+    assert_eq!(status(&site.get_with("/metrics", &format!("host: evil.example:{port}\r\n{secret}"))), "403");
+    assert_eq!(site.asked.len(), 0);
+}
+
+#[test]
 fn records_come_by_offset_and_no_name_leads_out_of_the_folder() {
     let site = site(|_, _| ());
     let all = site.get("/api/records");

@@ -466,6 +466,21 @@ pub const METRICS: &[Metric] = &[
         "time of one report, for which the next update waits",
         "if it is not small beside `log.report_every`, raise that",
     ),
+    metric(
+        "wire/refused",
+        "messages",
+        Average::Sum,
+        "what other processes said and the learner did not take: a wrong token or version at a door, bytes that are no message, \
+         chunks and answers out of order",
+        "0; each is a warning too, which names the process",
+    ),
+    metric(
+        "wire/repeated",
+        "steps",
+        Average::Sum,
+        "steps that arrived although replay had them already, and were dropped",
+        "0",
+    ),
 ];
 
 /// The metric of this name; exact names first, then the longest family.

@@ -76,6 +76,12 @@ pub enum FormatError {
         /// Path of the parameter.
         path: String,
     },
+    /// The system gives no shared memory for it.
+    #[error("no shared memory for a snapshot: {message}; is there memory left, and may this process open more files?")]
+    Memory {
+        /// From the system.
+        message: String,
+    },
     /// A parameter's values cannot be read.
     #[error("snapshot of `{path}`: {message}")]
     Values {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use ipc_channel::ipc::IpcSharedMemory;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::format::{FormatError, SnapshotView};
 use crate::array::all_finite;
-use crate::wire::Bulk;
+use crate::wire::{Bulk, SharedMemory};
 
 /// A version of the policy in shared memory, never written again.
 pub struct PolicySnapshot {
@@ -23,13 +22,13 @@ pub struct PolicySnapshot {
     /// Fingerprint of its layout.
     pub layout: u64,
     /// Its memory, ready to be handed to actors.
-    pub region: IpcSharedMemory,
+    pub region: SharedMemory,
 }
 
 impl PolicySnapshot {
     /// Copy encoded bytes into fresh shared memory and verify them there; all values must be finite.
     pub fn publish(encoded: &[u8]) -> Result<Self, FormatError> {
-        let region = IpcSharedMemory::from_bytes(encoded);
+        let region = SharedMemory::copy(encoded).map_err(|e| FormatError::Memory { message: e.to_string() })?;
         let view = SnapshotView::open(Arc::new(Bulk::Shared(region.clone())))?;
         if let Some((path, _)) = view.iter().find(|(_, tensor)| !all_finite(tensor.values())) {
             return Err(FormatError::NotFinite { path: path.into() });

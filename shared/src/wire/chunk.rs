@@ -6,6 +6,9 @@ use super::WireError;
 use crate::array::{Array, DType};
 use crate::experience::{Chunk, StreamId};
 
+/// Largest block, in bytes: a chunk is copied whole, and a block may be shared memory of any length.
+const LIMIT: usize = 1 << 30;
+
 /// What a chunk's block of bytes holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChunkHead {
@@ -28,11 +31,18 @@ pub fn pack(chunk: &Chunk) -> (ChunkHead, Vec<u8>) {
 /// The chunk again; an error if the head does not describe the block exactly.
 pub fn unpack(head: ChunkHead, block: &[u8]) -> Result<Chunk, WireError> {
     let malformed = |message: String| WireError::Malformed { what: "chunk", message };
+    if block.len() > LIMIT {
+        return Err(malformed(format!("{} bytes are over the limit of {LIMIT}", block.len())));
+    }
     let steps = head.columns.first().and_then(|(_, _, shape)| shape.first()).copied();
+    // Every step has a flag at least, whatever lengths a head claims for columns without bytes.
+    if steps.is_some_and(|steps| steps > block.len()) {
+        return Err(malformed(format!("{steps:?} steps are more than its {} bytes", block.len())));
+    }
     let mut rest = block;
     let mut columns = std::collections::BTreeMap::new();
     for (name, dtype, shape) in head.columns {
-        if shape.first().copied() != steps {
+        if shape.is_empty() || shape.first().copied() != steps {
             return Err(malformed(format!("column `{name}` of shape {shape:?} has another number of steps")));
         }
         let bytes = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
@@ -53,7 +63,11 @@ pub fn unpack(head: ChunkHead, block: &[u8]) -> Result<Chunk, WireError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::wire::messages::tests::head;
 
     fn chunk() -> Chunk {
         Chunk {
@@ -84,5 +98,26 @@ mod tests {
         let mut uneven = head;
         uneven.columns[1].2[0] = 3;
         assert!(unpack(uneven, &block).unwrap_err().to_string().contains("reward"));
+    }
+
+    #[test]
+    fn a_column_without_steps_and_steps_without_bytes_are_refused() {
+        let with = |shapes: &[&[usize]]| {
+            let names = ["a", "b"].map(String::from).into_iter();
+            let columns = names.zip(shapes).map(|(name, shape)| (name, DType::U8, shape.to_vec())).collect();
+            ChunkHead { columns, ..pack(&chunk()).0 }
+        };
+        assert!(unpack(with(&[&[]]), &[0]).unwrap_err().to_string().contains("number of steps"));
+        assert!(unpack(with(&[&[1 << 60, 0]]), &[]).unwrap_err().to_string().contains("more than its 0 bytes"));
+        assert!(unpack(with(&[&[2], &[2, 0]]), &[0, 1]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_and_any_block_are_a_chunk_or_refused(head in head(), block in vec(any::<u8>(), 0..200)) {
+            if let Ok(chunk) = unpack(head, &block) {
+                prop_assert!(chunk.bytes() == block.len() && chunk.len() <= block.len());
+            }
+        }
     }
 }

@@ -1,20 +1,23 @@
-//! Where a new process joins: a one-shot server with a name and a deadline.
+//! Where a new process joins: a socket with a name and a deadline, for one visitor.
 
-use std::thread;
-use std::time::Duration;
+use std::fs::Permissions;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
-use crossbeam::channel;
-use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::TempDir;
 
-use super::link::{self, Envelope};
-use super::{Incoming, LinkReceiver, LinkSender, Parcel, WireError};
+use super::{LinkReceiver, LinkSender, WireError, link, socket};
 
 /// A door that one process can come through once.
 pub struct Doorway {
-    server: IpcOneShotServer<Envelope>,
+    listener: UnixListener,
     name: String,
+    /// Where the socket is, for its owner only; goes when it is dropped.
+    _folder: TempDir,
 }
 
 /// A process that came through a door: its first message `In`, and both directions of its link.
@@ -30,8 +33,11 @@ pub struct Visitor<In, Out> {
 impl Doorway {
     /// A new door.
     pub fn open() -> Result<Self, WireError> {
-        let (server, name) = IpcOneShotServer::new()?;
-        Ok(Self { server, name })
+        let folder = tempfile::Builder::new().prefix("lucid-").permissions(Permissions::from_mode(0o700)).tempdir()?;
+        let path = folder.path().join("door");
+        let name = path.to_str().ok_or_else(|| WireError::Io(format!("{} is no UTF-8", path.display())))?.to_string();
+        let listener = UnixListener::bind(&path).map_err(|error| WireError::Io(format!("{name}: {error}")))?;
+        Ok(Self { listener, name, _folder: folder })
     }
 
     /// What the other process needs to find it.
@@ -42,57 +48,39 @@ impl Doorway {
     /// Wait until somebody has come and spoken, or the limit has passed.
     pub fn accept<In, Out>(self, limit: Duration) -> Result<Visitor<In, Out>, WireError>
     where
-        In: Serialize + DeserializeOwned + Send + 'static,
-        Out: Serialize + DeserializeOwned,
+        In: DeserializeOwned,
+        Out: Serialize,
     {
-        let Doorway { server, name } = self;
-        let (done, accepted) = channel::bounded(1);
-        thread::Builder::new().name("doorway".into()).spawn(move || {
-            // The waiting side may have given up; then nobody wants the result.
-            let _ = done.send(server.accept());
-        })?;
-        match accepted.recv_timeout(limit) {
-            Ok(result) => {
-                let (receiver, envelope) = result?;
-                enter(receiver, envelope)
-            }
-            Err(_) => {
-                // The server has no deadline of its own: coming through the door ourselves ends its thread.
-                if let Ok(sender) = IpcSender::connect(name) {
-                    let _ = sender.send(Envelope::default());
-                }
-                Err(WireError::Timeout { seconds: limit.as_secs_f64() })
-            }
+        let start = Instant::now();
+        let late = || WireError::Timeout { seconds: limit.as_secs_f64() };
+        if !socket::readable(self.listener.as_fd(), start.checked_add(limit))? {
+            return Err(late());
         }
+        let (stream, _) = self.listener.accept()?;
+        let (sender, receiver) = link::ends(stream);
+        let first = receiver.recv_timeout(limit.saturating_sub(start.elapsed())).map_err(|error| match error {
+            WireError::Timeout { .. } => late(),
+            other => other,
+        })?;
+        Ok(Visitor { first: first.message, receiver, sender })
     }
-}
-
-fn enter<In, Out>(receiver: IpcReceiver<Envelope>, envelope: Envelope) -> Result<Visitor<In, Out>, WireError>
-where
-    In: DeserializeOwned,
-{
-    let Incoming { message: first, reply, .. } = link::open(envelope)?;
-    let reply = reply.ok_or_else(|| WireError::Malformed {
-        what: "first message",
-        message: "it brings no channel for the way back".into(),
-    })?;
-    Ok(Visitor { first, receiver: LinkReceiver::over(receiver), sender: LinkSender::over(reply) })
 }
 
 /// Come through the door called `name` with a first message.
 pub fn knock<Out, In>(name: &str, first: &Out) -> Result<(LinkSender<Out>, LinkReceiver<In>), WireError>
 where
-    Out: Serialize + DeserializeOwned,
-    In: Serialize + DeserializeOwned,
+    Out: Serialize,
+    In: DeserializeOwned,
 {
-    let sender = LinkSender::over(IpcSender::connect(name.to_string())?);
-    let (reply, receiver) = link::channel()?;
-    sender.send_with(Parcel { message: first, bytes: &[], region: None }, Some(reply))?;
-    Ok((sender, LinkReceiver::over(receiver)))
+    let (sender, receiver) = link::ends(UnixStream::connect(name)?);
+    sender.send(first)?;
+    Ok((sender, receiver))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::wire::{ToActor, ToLearner};
 
@@ -123,5 +111,22 @@ mod tests {
         let door = Doorway::open().unwrap();
         let result = door.accept::<ToLearner, ToActor>(Duration::from_millis(20));
         assert!(matches!(result, Err(WireError::Timeout { .. })));
+    }
+
+    #[test]
+    fn one_that_comes_and_says_nothing_is_not_waited_for_longer_than_one_that_does_not_come() {
+        let door = Doorway::open().unwrap();
+        let _silent = UnixStream::connect(door.name()).unwrap();
+        let result = door.accept::<ToLearner, ToActor>(Duration::from_millis(20));
+        assert!(matches!(result, Err(WireError::Timeout { .. })));
+    }
+
+    #[test]
+    fn nobody_but_its_owner_finds_a_door_and_it_goes_with_its_visitor() {
+        let door = Doorway::open().unwrap();
+        let folder = std::path::PathBuf::from(door.name()).parent().unwrap().to_path_buf();
+        assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        let result = door.accept::<ToLearner, ToActor>(Duration::ZERO);
+        assert!(result.is_err() && !folder.exists());
     }
 }

@@ -1,34 +1,32 @@
 //! Shared memory in pages of 2 MiB, for what is read over and over.
 #![allow(unsafe_code)]
 
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 
-use ipc_channel::ipc::IpcSharedMemory;
+use super::SharedMemory;
 
 /// Size of a large page, bytes.
 const PAGE: usize = 2 << 20;
-/// The smallest size of a page.
-const SMALL_PAGE: usize = 4 << 10;
 
 /// Shared memory, mapped a second time where large pages fit, and moved into such pages.
 ///
 /// A pass over many megabytes otherwise waits for the addresses of its pages of 4 KiB: most of its time where both a virtual machine and
 /// its host have tables of them. Every process that maps the memory so finds it in large pages; it still exists once.
 pub struct LargePages {
-    /// Keeps the memory's name and length; not read through.
-    memory: IpcSharedMemory,
+    /// Keeps the memory's descriptor and length; not read through.
+    memory: SharedMemory,
     at: NonNull<u8>,
 }
 
-// SAFETY: the mapping is shared memory that is read only, by its construction from a region that has been written before; it belongs to
-// this value, which unmaps it once.
+// SAFETY: the mapping is shared memory that is read only, since nobody writes what a `SharedMemory` holds; it belongs to this value,
+// which unmaps it once.
 unsafe impl Send for LargePages {}
 // SAFETY: as above; references to it only read.
 unsafe impl Sync for LargePages {}
 
 impl LargePages {
     /// The memory itself if the system has no such pages, or has none left.
-    pub fn new(memory: IpcSharedMemory) -> Result<Self, IpcSharedMemory> {
+    pub fn new(memory: SharedMemory) -> Result<Self, SharedMemory> {
         if memory.len() < PAGE {
             return Err(memory);
         }
@@ -55,9 +53,15 @@ impl Drop for LargePages {
 
 /// The memory once more at a multiple of a large page, in such pages; none if the system refuses.
 #[cfg(target_os = "linux")]
-fn map(memory: &[u8]) -> Option<NonNull<u8>> {
-    use libc::{MADV_COLLAPSE, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE};
-    use libc::{MREMAP_FIXED, MREMAP_MAYMOVE, madvise, mmap, mremap};
+fn map(memory: &SharedMemory) -> Option<NonNull<u8>> {
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::ptr::null_mut;
+
+    use libc::{MADV_COLLAPSE, MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED};
+    use libc::{PROT_NONE, PROT_READ, madvise, mmap};
+
+    /// The smallest size of a page.
+    const SMALL_PAGE: usize = 4 << 10;
 
     let room = memory.len().next_multiple_of(PAGE) + PAGE;
     // SAFETY: the system chooses addresses that nothing uses, and nothing is read there before the memory is.
@@ -68,11 +72,11 @@ fn map(memory: &[u8]) -> Option<NonNull<u8>> {
     let start = room_at.cast::<u8>();
     let at = start.wrapping_add(start.align_offset(PAGE));
     let end = at.wrapping_add(memory.len().next_multiple_of(SMALL_PAGE));
-    // SAFETY: an old length of 0 leaves a shared mapping where it is and maps its memory once more, over a part of what was reserved
-    // here; the rest of that is given back. The advice changes where the memory lies, not what it holds.
+    let descriptor = memory.as_fd().as_raw_fd();
+    // SAFETY: the memory is mapped over a part of what was reserved here; the rest of that is given back. The advice changes where the
+    // memory lies, not what it holds.
     unsafe {
-        let memory_at = memory.as_ptr().cast_mut().cast();
-        if mremap(memory_at, 0, memory.len(), MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED {
+        if mmap(at.cast(), memory.len(), PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED {
             unmap(start, room);
             return None;
         }
@@ -85,7 +89,7 @@ fn map(memory: &[u8]) -> Option<NonNull<u8>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn map(_: &[u8]) -> Option<NonNull<u8>> {
+fn map(_: &SharedMemory) -> Option<NonNull<u8>> {
     None
 }
 

@@ -212,7 +212,8 @@ pub(crate) mod tests {
         })
     }
 
-    fn head() -> impl Strategy<Value = ChunkHead> {
+    /// Any head of a chunk.
+    pub(crate) fn head() -> impl Strategy<Value = ChunkHead> {
         let stream = (any::<u32>(), any::<u32>(), any::<u32>());
         let column = ("[a-z/]{1,8}", vec(0usize..9, 1..4));
         (stream, any::<u64>(), vec(column, 0..4)).prop_map(|((actor, generation, env), first_step, columns)| {

@@ -1,7 +1,7 @@
 //! What processes say to each other, and how it travels on one host.
 //!
 //! [`messages`] are the words, [`codec`] turns them into bytes and back under a limit, a [`link`](LinkSender) moves
-//! bytes, shared memory and channel ends over ipc-channel, and a [`Doorway`] is where a new process knocks.
+//! bytes and shared memory through a socket, and a [`Doorway`] is where a new process knocks.
 
 pub mod chunk;
 pub mod codec;
@@ -9,11 +9,14 @@ mod credits;
 mod doorway;
 mod large_pages;
 mod link;
+mod memory;
 pub mod messages;
+mod socket;
 
 pub use credits::{Credits, Pause};
 pub use doorway::{Doorway, Visitor, knock};
-pub use link::{Bulk, Incoming, LinkReceiver, LinkSender, Parcel, pair};
+pub use link::{Bulk, Incoming, LinkReceiver, LinkSender, ends, pair};
+pub use memory::SharedMemory;
 pub use messages::{Episode, Hello, Numbers, ToActor, ToLearner, Waiting, Welcome};
 
 /// Why a message could not be sent, received or understood.
@@ -53,16 +56,6 @@ pub enum WireError {
     /// From the operating system.
     #[error("between processes: {0}")]
     Io(String),
-}
-
-impl From<ipc_channel::IpcError> for WireError {
-    fn from(error: ipc_channel::IpcError) -> Self {
-        match error {
-            ipc_channel::IpcError::Disconnected => WireError::Closed,
-            ipc_channel::IpcError::SerializationError(e) => WireError::Decode { bytes: 0, message: e.to_string() },
-            ipc_channel::IpcError::Io(e) => e.into(),
-        }
-    }
 }
 
 impl From<std::io::Error> for WireError {

@@ -15,6 +15,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
+use super::messages::{Fault, Messages, Reply, Wrong};
 use super::suite::Suite;
 use crate::env::Interrupt;
 
@@ -42,8 +43,6 @@ const SPIN: Duration = Duration::from_micros(20);
 const CLOSING: Duration = Duration::from_secs(2);
 /// Lines of its standard error that errors show.
 const LAST_LINES: usize = 12;
-/// Most bytes of one message.
-const LONGEST: usize = 256 << 20;
 
 /// What is asked of a child.
 #[derive(Clone, Copy)]
@@ -59,39 +58,6 @@ pub enum Request {
     Render = b'P',
     /// To close the environment and end. Has no reply.
     Close = b'C',
-}
-
-/// What a child says.
-#[derive(Debug, PartialEq)]
-pub enum Reply {
-    /// Its spaces, as JSON.
-    Hello(Vec<u8>),
-    /// An observation is in memory.
-    Observation {
-        /// For the action before.
-        reward: f32,
-        /// The task has ended.
-        terminated: bool,
-        /// The episode was cut.
-        truncated: bool,
-    },
-    /// Height, width, and bytes of [height, width, 3].
-    Picture(usize, usize, Vec<u8>),
-    /// It cannot be drawn.
-    NoPicture,
-}
-
-/// Why a child is of no more use.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fault {
-    /// Python cannot be started.
-    NoPython(String),
-    /// Python lacks a package.
-    Missing(String),
-    /// Spaces that cannot be used.
-    Refused(String),
-    /// Anything else: an exception's traceback, how it ended, that it did not answer.
-    Broken(String),
 }
 
 /// How to start a child.
@@ -116,7 +82,7 @@ pub struct Child {
     process: std::process::Child,
     requests: ChildStdin,
     replies: ChildStdout,
-    received: Vec<u8>,
+    received: Messages,
     words: Arc<Mutex<VecDeque<String>>>,
     listener: Option<JoinHandle<()>>,
     timeout: Duration,
@@ -150,7 +116,7 @@ impl Child {
         let words = Arc::default();
         let listener = Some(listen(errors, &words)?);
         let (timeout, deadline) = (setup.timeout, Instant::now() + setup.timeout);
-        let (received, interrupt) = (Vec::new(), setup.interrupt.clone());
+        let (received, interrupt) = (Messages::default(), setup.interrupt.clone());
         let mut child = Self { process, requests, replies, received, words, listener, timeout, deadline, interrupt };
         // A child that ends before it has read this is noticed when its hello is awaited.
         let _ = child.send(
@@ -197,8 +163,11 @@ impl Child {
     pub fn received(&mut self, patience: Duration) -> Result<Option<Reply>, Fault> {
         let until = Instant::now() + patience;
         loop {
-            if let Some(message) = self.message()? {
-                return self.parse(&message).map(Some);
+            match self.received.next() {
+                Ok(None) => {}
+                Ok(reply) => return Ok(reply),
+                Err(Wrong::Said(fault)) => return Err(fault),
+                Err(Wrong::NoMessage(what)) => return Err(self.broken(&what)),
             }
             let left = until.min(self.deadline).saturating_duration_since(Instant::now());
             if self.wait(left) {
@@ -236,50 +205,11 @@ impl Child {
         match self.replies.read(&mut bytes) {
             Ok(0) => Err(self.ended()),
             Ok(count) => {
-                self.received.extend_from_slice(&bytes[..count]);
+                self.received.push(&bytes[..count]);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(self.broken(&format!("its pipe cannot be read: {error}"))),
-        }
-    }
-
-    /// The first message that has been read, if it is complete.
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Fault> {
-        let Some((length, rest)) = self.received.split_first_chunk::<4>() else { return Ok(None) };
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > LONGEST {
-            return Err(self.broken(&format!("it sent a message of {length} bytes")));
-        }
-        if rest.len() < length {
-            return Ok(None);
-        }
-        let message = rest[..length].to_vec();
-        self.received.drain(..4 + length);
-        Ok(Some(message))
-    }
-
-    fn parse(&mut self, message: &[u8]) -> Result<Reply, Fault> {
-        let text = |body: &[u8]| String::from_utf8_lossy(body).trim_end().to_string();
-        match message {
-            [b'H', body @ ..] => Ok(Reply::Hello(body.to_vec())),
-            [b'O', a, b, c, d, terminated, truncated] => Ok(Reply::Observation {
-                reward: f32::from_le_bytes([*a, *b, *c, *d]),
-                terminated: *terminated != 0,
-                truncated: *truncated != 0,
-            }),
-            [b'P', a, b, c, d, e, f, g, h, pixels @ ..] => {
-                let [height, width] = [[*a, *b, *c, *d], [*e, *f, *g, *h]].map(|x| u32::from_le_bytes(x) as usize);
-                if height.saturating_mul(width).saturating_mul(3) != pixels.len() {
-                    return Err(self.broken(&format!("it sent {} bytes for {height} x {width} pixels", pixels.len())));
-                }
-                Ok(Reply::Picture(height, width, pixels.to_vec()))
-            }
-            [b'N'] => Ok(Reply::NoPicture),
-            [b'E', body @ ..] => Err(Fault::Broken(text(body))),
-            [b'X', body @ ..] => Err(Fault::Refused(text(body))),
-            [b'I', body @ ..] => Err(Fault::Missing(text(body))),
-            other => Err(self.broken(&format!("it sent {:?}, which is no message", &other[..other.len().min(20)]))),
         }
     }
 

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use shared::array::Array;
 
-use super::child::{Child, Fault, Reply, Request, Setup};
+use super::child::{Child, Request, Setup};
 use super::layout::{Hello, Layout};
 use super::memory::{self, Memory};
+use super::messages::{Fault, Reply};
 use crate::Restarts;
 use crate::env::{EnvError, Outcome, Step};
 
@@ -260,7 +261,7 @@ fn start(setup: &Setup, seed: u64) -> Result<(Child, OwnedFd), Fault> {
     Ok((child, memory))
 }
 
-fn layout(reply: &Reply) -> Result<Layout, Fault> {
+pub(super) fn layout(reply: &Reply) -> Result<Layout, Fault> {
     let Reply::Hello(text) = reply else { return Err(Fault::Broken(format!("it began with {reply:?}"))) };
     let hello: Hello = serde_json::from_slice(text).map_err(|error| Fault::Broken(format!("its hello: {error}")))?;
     Layout::new(&hello).map_err(Fault::Broken)

@@ -6,16 +6,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, ftruncate, memfd_create};
 
 /// Nameless memory of a fixed size, gone with the last process that has it.
 pub struct Memory {
     map: MmapRaw,
 }
 
-/// A descriptor of memory without a size yet, for the child to inherit.
+/// A descriptor of memory without a size yet, for the child to inherit; no other user's process opens it anew.
 pub fn create() -> io::Result<OwnedFd> {
-    Ok(memfd_create("lucid-env", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
+    let descriptor = memfd_create("lucid-env", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    fchmod(&descriptor, Mode::RUSR | Mode::WUSR)?;
+    Ok(descriptor)
 }
 
 impl Memory {
@@ -56,6 +58,7 @@ mod tests {
     #[test]
     fn two_mappings_share_their_bytes_and_nobody_shrinks_them() {
         let descriptor = create().unwrap();
+        assert_eq!(rustix::fs::fstat(&descriptor).unwrap().st_mode & 0o777, 0o600);
         let other = descriptor.try_clone().unwrap();
         let memory = Memory::map(descriptor, 100).unwrap();
         assert!(ftruncate(&other, 10).is_err());

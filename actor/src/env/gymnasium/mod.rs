@@ -4,6 +4,7 @@ mod child;
 mod host;
 mod layout;
 mod memory;
+mod messages;
 mod suite;
 
 use std::cell::RefCell;
@@ -17,7 +18,20 @@ use super::{Action, Env, EnvError, Interrupt, Step};
 use child::Setup;
 use host::Host;
 pub use host::Starting;
+use messages::Messages;
 use suite::Suite;
+
+/// Read whatever a child may say, for fuzzing: messages, and the spaces of its hello.
+pub fn child_says(bytes: &[u8]) {
+    let mut messages = Messages::default();
+    messages.push(bytes);
+    while let Ok(Some(reply)) = messages.next() {
+        if let Ok(layout) = host::layout(&reply) {
+            // What is wrong with its spaces was said; these can be used.
+            assert!(layout.act_space().len() + layout.obs_space().len() > 0);
+        }
+    }
+}
 
 /// An environment in a Python process, which is started again when it fails.
 pub struct Gymnasium {

@@ -1,16 +1,17 @@
 //! `lucid bench publish`: what a snapshot costs the train thread, the publisher thread and each actor.
 
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use candle_core::Device;
 use shared::dreamer::Acting;
 use shared::params::Params;
 use shared::snapshot::format::SnapshotView;
-use shared::wire::Bulk;
+use shared::wire::{Bulk, SharedMemory, WireError};
 
 use super::{Common, median, time};
 use crate::RunError;
+use crate::error::wire;
 use crate::publisher::Publisher;
 
 /// Publishing a snapshot and taking it.
@@ -52,7 +53,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Ok::<_, RunError>(())
     })?;
     let (take, _) = time(5, args.steps, || {
-        let view = SnapshotView::open(Arc::new(Bulk::Shared(snapshot.region.clone())))?;
+        let view = SnapshotView::open(Bulk::Shared(mapped_anew(&snapshot.region)?).into_region())?;
         Acting::new(&config, &obs, &act, &Params::read_only(&[("", &view)])?)?;
         Ok::<_, RunError>(())
     })?;
@@ -72,4 +73,10 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         ),
     }
     Ok(())
+}
+
+/// As an actor maps what it is sent.
+fn mapped_anew(region: &SharedMemory) -> Result<SharedMemory, RunError> {
+    let mapped = region.as_fd().try_clone_to_owned().and_then(SharedMemory::received);
+    mapped.map_err(|error| wire("mapping a snapshot")(WireError::from(error)))
 }

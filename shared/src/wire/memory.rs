@@ -1,0 +1,159 @@
+//! Memory that processes of one host share to read, and that nobody writes once it is made.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions};
+
+/// Bytes that have no name among files and last until the last process that has them is done, whoever made them.
+///
+/// On Linux they are sealed: no process can write, shrink or grow them any more, not even by `/proc`, and unsealed memory is not taken
+/// from another process. Elsewhere nothing but manners keeps other processes from writing.
+#[derive(Clone)]
+pub struct SharedMemory {
+    held: Arc<Held>,
+}
+
+struct Held {
+    descriptor: OwnedFd,
+    /// None where there are no bytes, which cannot be mapped.
+    map: Option<Mmap>,
+}
+
+impl SharedMemory {
+    /// New memory with a copy of these bytes.
+    pub fn copy(bytes: &[u8]) -> io::Result<Self> {
+        Self::map(system::sealed(bytes)?)
+    }
+
+    /// What another process sent; an error if it could still be changed.
+    pub fn received(descriptor: OwnedFd) -> io::Result<Self> {
+        system::check(&descriptor)?;
+        Self::map(descriptor)
+    }
+
+    fn map(descriptor: OwnedFd) -> io::Result<Self> {
+        let file = File::from(descriptor);
+        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let map = match length {
+            0 => None,
+            // SAFETY: what is mapped has been written before and keeps its size. On Linux seals guarantee both, and `check` or
+            // `sealed` has put or seen them; elsewhere all processes of a run, which are this program, only read it.
+            length => Some(unsafe { MmapOptions::new().len(length).map(&file)? }),
+        };
+        Ok(Self { held: Arc::new(Held { descriptor: file.into(), map }) })
+    }
+}
+
+impl AsFd for SharedMemory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.held.descriptor.as_fd()
+    }
+}
+
+impl Deref for SharedMemory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.held.map.as_deref().unwrap_or_default()
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::fs::{File, Permissions};
+    use std::io::{self, Error, Write};
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+
+    const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
+
+    /// A descriptor to read these bytes by. It is opened anew because systems before 6.7 map sealed memory, shared, only for those who
+    /// cannot write by their descriptor anyway.
+    pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+        let mut file = File::from(memfd_create("lucid", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        file.set_permissions(Permissions::from_mode(0o400))?;
+        file.write_all(bytes)?;
+        fcntl_add_seals(&file, SEALS | SealFlags::SEAL)?;
+        Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
+    }
+
+    /// Whether nobody can change what is there: reading it is safe only then.
+    pub fn check(descriptor: &OwnedFd) -> io::Result<()> {
+        match fcntl_get_seals(descriptor) {
+            Ok(seals) if seals.contains(SEALS) => Ok(()),
+            _ => Err(Error::other("it is not sealed: its sender could still change it")),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::io::{self, Write};
+    use std::os::fd::OwnedFd;
+
+    /// A file that has no name any more: there is no sealed memory here.
+    pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        Ok(file.into())
+    }
+
+    pub fn check(_: &OwnedFd) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_nothing_is_empty() {
+        assert!(SharedMemory::copy(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn nobody_alters_it_by_any_descriptor_or_mapping_and_only_its_owner_may_read_it() {
+        use std::fs::{OpenOptions, Permissions};
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::{FileExt, PermissionsExt};
+
+        let memory = SharedMemory::copy(&[7; 5000]).unwrap();
+        let path = format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let denied = |result: io::Result<()>| assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        denied(file.write_all_at(&[1], 9));
+        denied(file.set_len(10));
+        denied(file.set_len(9000));
+        denied(MmapOptions::new().len(5000).map_raw(&file).map(drop));
+        // A debugger's way writes even where a process cannot, but not where it would reach the memory of others.
+        let own = OpenOptions::new().write(true).open("/proc/self/mem").unwrap();
+        own.write_all_at(&[1], memory.as_ptr() as u64).unwrap_err();
+        assert_eq!(*memory, [7; 5000]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_its_sender_could_still_change_is_not_taken() {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+        let new = || memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        let sizes = new();
+        ftruncate(&sizes, 100).unwrap();
+        fcntl_add_seals(&sizes, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+        let (pipe, _other) = rustix::pipe::pipe().unwrap();
+        for descriptor in [new(), sizes, tempfile::tempfile().unwrap().into(), pipe] {
+            assert!(SharedMemory::received(descriptor).err().unwrap().to_string().contains("not sealed"));
+        }
+    }
+}
