@@ -86,7 +86,7 @@ args = parser.parse_args()
 
 with tempfile.TemporaryDirectory() as folder:
     run = os.path.join(folder, "run")
-    sets = ["env.task=cartpole_swingup", "env.observe=vector", f"actor.envs={args.envs}", f"run.train_ratio={args.ratio}", "replay.size=200000"]
+    sets = ["env.task=cartpole_swingup", "env.observe=vector", f"actor.envs={args.envs}", f"run.train_ratio={args.ratio}", "replay.size=20000"]
     command = [os.path.abspath(args.lucid), "train", "-c", "size1m", "--actors", str(args.actors), "--run", run]
     command += [word for text in sets for word in ("--set", text)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -34,6 +34,7 @@ thread_local! {
             frozen: Default::default(),
             config: "c".into(),
             layout: "l".into(),
+            journal: 0,
         };
         let own = Checkpoints::new(run.path(), 1).save(&cut).expect("a folder in memory");
         let read = |name: &str| fs::read(own.join(name)).expect("a file in memory");

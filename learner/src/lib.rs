@@ -15,7 +15,7 @@ pub mod evaluation;
 mod film_file;
 mod frozen;
 mod ingest;
-mod journal;
+pub mod journal;
 pub mod launch;
 pub mod limiter;
 mod links;
