@@ -19,7 +19,8 @@ fuzz_target!(|bytes: &[u8]| {
         let changed = text.split_once('\0').map(|(key, value)| OPTIONS.with(|options| options.with(key, value)));
         for config in [Some(read), changed].into_iter().flatten().flatten() {
             let written = config.to_toml().expect("options that were read");
-            assert_eq!(Config::from_toml(&written).ok(), Some(config));
+            let again = Config::from_toml(&written).expect("options that were written");
+            assert_eq!(again.to_toml().ok(), Some(written));
         }
     });
 });

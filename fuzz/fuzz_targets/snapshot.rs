@@ -31,7 +31,7 @@ fn read(bytes: Vec<u8>) {
     let region = Arc::new(bytes);
     for view in [SnapshotView::open(region.clone()), SnapshotView::open_altered(region)].into_iter().flatten() {
         digest(&view);
-        let params = Params::read_only(&[("", &view)]).expect("paths that differ");
+        let Ok(params) = Params::read_only(&[("", &view)]) else { continue };
         for (path, tensor) in view.iter() {
             let found = params.lookup(path).expect("a path of the snapshot");
             assert_eq!(found.shape().iter().product::<usize>(), tensor.values().len());
@@ -43,6 +43,10 @@ fn whole() -> Vec<u8> {
     let numbers: Vec<f32> = vec![0.5; 24];
     let region: Region = Arc::new(bytemuck::cast_slice::<f32, u8>(&numbers).to_vec());
     let weight = |offset, shape: &[usize]| Weight::Mapped(Mapped::new(region.clone(), offset, shape).expect("numbers"));
-    let params = [("dyn/kernel".into(), weight(0, &[3, 4])), ("pol/bias".into(), weight(48, &[5])), ("pol/out".into(), weight(0, &[]))];
+    let params = [
+        ("dyn/kernel".into(), weight(0, &[3, 4])),
+        ("pol/bias".into(), weight(48, &[5])),
+        ("pol/out".into(), weight(0, &[])),
+    ];
     encode(&SnapshotHeader { version: 3, update: 9, published: 1 }, &params).expect("a snapshot")
 }
