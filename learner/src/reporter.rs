@@ -70,11 +70,11 @@ impl<'a> Reporter<'a> {
         let update = self.run.updates();
         for link in self.run.links.all() {
             link.clock(update);
-            let silence = link.held().heard.elapsed().as_secs_f64();
-            if silence > self.run.config.sync.silence_timeout {
-                let (actor, pid) = (link.actor, link.pid);
+            let silence = link.held().heard.elapsed();
+            if silence > self.run.silence() {
+                let (actor, pid, silence) = (link.actor, link.pid, silence.as_secs());
                 self.run.warn(format!(
-                    "actor {actor} (process {pid}) has said nothing for {silence:.0} s: it is stopped or stuck, and is started again"
+                    "actor {actor} (process {pid}) has said nothing for {silence} s: it is stopped or stuck, and is started again"
                 ));
                 link.cut();
             } else if link.is_slow() {

@@ -183,6 +183,12 @@ impl Run {
         Ok(())
     }
 
+    /// How long an actor may say nothing: one of its environments may hold it up for a while.
+    pub fn silence(&self) -> Duration {
+        let seconds = self.config.env.timeout + self.config.sync.silence_timeout;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// Updates so far.
     pub fn updates(&self) -> u64 {
         self.updates.load(Ordering::Acquire)

@@ -182,7 +182,7 @@ fn speak(run: &Run, visitor: &Visitor<FromEvaluator, ToEvaluator>) -> Result<(),
                 heard = Instant::now();
                 hear(run, incoming.message).inspect_err(|_| run.record("wire/refused", 1.0))?;
             }
-            Err(WireError::Timeout { .. }) if heard.elapsed().as_secs_f64() > run.config.sync.silence_timeout => {
+            Err(WireError::Timeout { .. }) if heard.elapsed() > run.silence() => {
                 return Err(format!(
                     "it has said nothing for {:.0} s: it is stopped or stuck",
                     heard.elapsed().as_secs_f64()

@@ -377,7 +377,7 @@ pub struct SyncConfig {
     pub credits: usize,
     /// Seconds within which a started process must have joined.
     pub join_timeout: f64,
-    /// Seconds after which an actor that says nothing is ended and started again.
+    /// Seconds, beyond `env.timeout`, after which an actor that says nothing is ended and started again.
     pub silence_timeout: f64,
 }
 
