@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use actor::env::make;
 use candle_core::{Device, Var};
@@ -91,6 +93,7 @@ struct Invited {
     launcher: Visitor<Notice, Order>,
     door: String,
     generation: u32,
+    begun: Instant,
     dir: tempfile::TempDir,
 }
 
@@ -110,10 +113,11 @@ impl Invited {
             _ => None,
         };
         let (door, generation) = std::iter::repeat_with(next).find_map(invitation).unwrap();
-        Self { learner, launcher, door, generation, dir }
+        Self { learner, launcher, door, generation, begun: Instant::now(), dir }
     }
 
     fn next(&self) -> Notice {
+        assert!(self.begun.elapsed() < PATIENCE, "what is waited for does not come");
         self.launcher.receiver.recv_timeout(PATIENCE).unwrap().message
     }
 
@@ -213,7 +217,7 @@ fn experience_with_a_number_that_is_not_finite_is_refused_and_its_actor_named() 
     let hello = invited.hello("secret", std::process::id());
     let (sender, answers) = knock::<ToLearner, ToActor>(&invited.door, &hello).unwrap();
     while !matches!(answers.recv_timeout(PATIENCE).unwrap().message, ToActor::Snapshot { .. }) {}
-    let stream = StreamId { actor: 0, generation: invited.generation, env: 1 };
+    let stream = StreamId { actor: 0, generation: invited.generation, env: 0 };
     let columns = [("reward".to_string(), Array::f32(&[3], &[0.0, 1.0, f32::NAN]))].into();
     let (head, block) = chunk::pack(&Chunk { stream, first_step: 0, columns });
     sender.send_bytes(&ToLearner::Chunk(head), &block).unwrap();
@@ -221,7 +225,7 @@ fn experience_with_a_number_that_is_not_finite_is_refused_and_its_actor_named() 
         if let Notice::Report(report) = invited.next()
             && let Some(told) = report.warnings.iter().find(|w| w.contains("not finite"))
         {
-            let expected = ["actor 0", "env: 1", "reward", "step 2"];
+            let expected = ["actor 0", "env: 0", "reward", "step 2"];
             assert!(expected.iter().all(|part| told.contains(part)), "{told}");
             break;
         }
@@ -486,11 +490,16 @@ fn in_a_storm_of_snapshots_an_actor_acts_with_whole_ones_and_never_with_an_older
     let params = actor.agent.policy_params().unwrap();
     let (sender, pid) = (actor.link.sender.clone(), actor.process.id());
     let (tell, published) = std::sync::mpsc::channel();
+    let acknowledged = Arc::new(AtomicU64::new(1));
+    let told = acknowledged.clone();
     let storm = std::thread::spawn(move || {
         for version in 2..=LAST {
             match version {
-                // It sleeps through some of it, and finds all these versions at once.
-                500 => kill(pid, Signal::STOP),
+                // It sleeps through some of it, and finds all these versions at once. None is under way before: a socket holds only so many.
+                500 => {
+                    wait_for("it to hold what was sent", || told.load(Ordering::Acquire) == 499);
+                    kill(pid, Signal::STOP);
+                }
                 550 => kill(pid, Signal::CONT),
                 _ => {}
             }
@@ -507,6 +516,7 @@ fn in_a_storm_of_snapshots_an_actor_acts_with_whole_ones_and_never_with_an_older
                 assert_eq!(version, taken + 1, "acknowledged versions rise, and every one is acknowledged");
                 assert_eq!(digest, published.recv().unwrap(), "version {version}");
                 taken = version;
+                acknowledged.store(version, Ordering::Release);
             }
             ToLearner::Chunk(head) => {
                 let chunk = chunk::unpack(head, incoming.bulk.as_ref()).unwrap();
