@@ -61,7 +61,7 @@ fn reader(store: &Store<PolicySnapshot>, last: u64, sizes: &[usize], pace: usize
 
 /// Regions of shared memory that this process has mapped.
 fn mappings() -> usize {
-    fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains(" rw-s ")).count()
+    fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains(" r--s ")).count()
 }
 
 fn descriptors() -> usize {
