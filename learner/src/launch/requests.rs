@@ -117,7 +117,9 @@ impl Supervisor<'_> {
 
     /// Remembered for a learner that takes the place of this one.
     fn rest(&mut self, paused: bool, answer: Sender<Answer>) {
-        self.paused = paused && self.ready;
+        if self.ready {
+            self.paused = paused;
+        }
         self.ask_learner(if paused { Ask::Pause } else { Ask::Resume }, answer, None);
     }
 
