@@ -54,17 +54,8 @@ struct Kept {
     block: Vec<u8>,
     /// Steps of its stream up to its end.
     end: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum State {
-    /// Needs a credit.
-    Waits,
-    /// Had one when the learner died.
-    Paid,
-    /// On its way, or there.
-    Sent,
+    /// Whether it still needs a credit; if not, it was sent, or the learner had died.
+    waits: bool,
 }
 
 /// Records the steps of one actor's environments.
@@ -151,7 +142,7 @@ impl Recorder {
                 return Err(ActorError::Lost { env: stream.id.env as usize, stored: stored(&stream.id), held });
             }
         }
-        self.kept.iter_mut().for_each(|kept| kept.state = State::Waits);
+        self.kept.iter_mut().for_each(|kept| kept.waits = true);
         (self.link, self.up, self.forgotten) = (link, true, 0);
         Ok(())
     }
@@ -162,7 +153,7 @@ impl Recorder {
                 continue;
             }
             let (head, block) = chunk::pack(&self.streams[index].take());
-            self.kept.push_back(Kept { head, block, end: self.streams[index].first_step, state: State::Waits });
+            self.kept.push_back(Kept { head, block, end: self.streams[index].first_step, waits: true });
             if self.lockstep {
                 // Told before the chunk, so that the learner knows of an episode when it trains on its last step.
                 self.tell(meter.take(Waiting::Nothing))?;
@@ -177,7 +168,7 @@ impl Recorder {
         let mut limit = Duration::ZERO;
         loop {
             self.settle(inbox)?;
-            let Some(next) = self.kept.iter().position(|kept| kept.state == State::Waits) else { return Ok(()) };
+            let Some(next) = self.kept.iter().position(|kept| kept.waits) else { return Ok(()) };
             match meter.time(Part::Wait, || inbox.credits.take(limit)) {
                 Pause::Ready => self.dispatch(next)?,
                 Pause::Closed => return Err(inbox.take_failure().unwrap_or_else(gone)),
@@ -189,11 +180,11 @@ impl Recorder {
     }
 
     fn dispatch(&mut self, index: usize) -> Result<(), ActorError> {
-        let Kept { head, block, state, .. } = &mut self.kept[index];
+        let Kept { head, block, waits, .. } = &mut self.kept[index];
+        *waits = false;
         match self.link.send_bytes(&ToLearner::Chunk(head.clone()), block) {
-            Ok(()) => *state = State::Sent,
-            Err(WireError::Closed) if !self.lockstep => (*state, self.up) = (State::Paid, false),
-            Err(error) => return Err(wire("sending experience")(error)),
+            Err(WireError::Closed) if !self.lockstep => self.up = false,
+            sent => sent.map_err(wire("sending experience"))?,
         }
         Ok(())
     }
