@@ -166,6 +166,16 @@ pub fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
 }
 
+/// Stop a process, and wait until each of its threads stands still: those that run when the signal comes go on for a moment.
+pub fn hold(pid: u32) {
+    kill(pid, Signal::STOP);
+    let stands = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    wait_for("a process to stop", || fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(stands));
+}
+
 /// Poll until something is so.
 pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
     wait_within(PATIENCE, what, &mut so);

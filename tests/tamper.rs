@@ -11,7 +11,7 @@ use learner::checkpoint::Cut;
 use learner::vit::{Record, Stored};
 use rustix::process::Signal;
 
-use crate::support::{Run, checkpoint, flat, kill, lucid, small_vit, through, wait_for};
+use crate::support::{Run, checkpoint, flat, hold, kill, lucid, small_vit, through, wait_for};
 
 /// Below the adapters of features: in the learner's own memory.
 const STATISTIC: &str = "enc/features";
@@ -108,7 +108,7 @@ fn in_shared_memory_nobody_alters_a_weight_or_a_snapshot_and_the_run_goes_on() {
     let (learner, actor) = (run.learner().unwrap(), run.actor(0).unwrap());
     for process in [learner, actor] {
         // Held, so that no snapshot is replaced by a newer one while its memory is looked at.
-        kill(process, Signal::STOP);
+        hold(process);
         let regions = shared_memory(process);
         assert!(regions.len() >= 2, "process {process} has the frozen weights and a snapshot: {regions:?}");
         regions.iter().for_each(|region| is_sealed(region));
@@ -137,7 +137,7 @@ fn in_the_learners_memory_it_ends_the_run_at_the_next_checkpoint() {
     let key = saved.agent.keys().filter(own).max_by_key(|key| saved.agent[*key].bytes.len()).unwrap();
     let learner = run.learner().unwrap();
     // Held, so that nothing is copied from where it has not been altered yet.
-    kill(learner, Signal::STOP);
+    hold(learner);
     alter_memory(learner, &saved.agent[key].bytes);
     kill(learner, Signal::CONT);
     assert!(!save().0, "nothing is saved with it");
