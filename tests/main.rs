@@ -10,6 +10,7 @@ mod env_command;
 mod evaluation;
 mod failures;
 mod gymnasium;
+mod memory;
 mod official;
 mod offline;
 mod one_copy;

@@ -132,3 +132,6 @@ fn bad_statistics(norms: &Normalizers) -> Option<Culprit> {
 fn refuse(what: Culprit) -> Result<(), AgentError> {
     Err(AgentError::NotFinite { what })
 }
+
+#[cfg(test)]
+mod tests;

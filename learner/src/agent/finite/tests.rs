@@ -1,17 +1,17 @@
 //! Numbers that are not finite, put in wherever they can arise: what is wrong is named, and nothing of the agent changes.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
 use actor::agent_spaces;
 use actor::env::{Action, make};
-use candle_core::{Device, Tensor};
-use learner::agent::{Agent, AgentError, Batch, Origin};
+use candle_core::{Device, Tensor, Var};
 use shared::array::Array;
 use shared::config::Config;
 use shared::env::Spaces;
 use shared::experience::{DETER, STOCH};
 use shared::params::Tree;
+
+use crate::agent::{Agent, AgentError, Batch, Origin};
 
 /// An agent of `dummy` with a batch that it can train on.
 struct Setup {
@@ -96,6 +96,10 @@ fn state(agent: &Agent) -> (Option<BTreeMap<String, Array>>, Vec<Vec<u32>>, u64)
 
 fn poison(agent: &Agent, path: &str, value: f32) {
     let (_, var) = agent.params().trainable().into_iter().find(|(p, _)| p == path).unwrap();
+    poison_last(&var, value);
+}
+
+fn poison_last(var: &Var, value: f32) {
     let mut values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let last = values.len() - 1;
     values[last] = value;
@@ -130,6 +134,29 @@ fn a_parameter_is_named_and_never_saved() {
         assert_eq!(refused(&mut agent, &setup.batch), format!("parameter `{path}`"));
         let error = agent.save().unwrap_err().to_string();
         assert!(error.contains(&format!("`params/{path}`")) && error.contains("newest checkpoint stays"), "{error}");
+    }
+}
+
+#[test]
+fn the_slow_value_is_named_and_not_a_loss_that_it_spoils() {
+    let setup = Setup::new(&[]);
+    let mut agent = setup.agent();
+    let (path, slow) = agent.slow_params.trainable().into_iter().next_back().unwrap();
+    poison_last(&slow, f32::NAN);
+    assert_eq!(refused(&mut agent, &setup.batch), format!("parameter `{path}`"));
+    let error = agent.save().unwrap_err().to_string();
+    assert!(error.contains("`slow/"), "{error}");
+}
+
+#[test]
+fn a_normaliser_is_named_and_never_saved() {
+    let setup = Setup::new(&[]);
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut agent = setup.agent();
+        agent.norms.returns.stats.high = bad;
+        assert_eq!(refused(&mut agent, &setup.batch), "normaliser `returns`");
+        let error = agent.save().unwrap_err().to_string();
+        assert!(error.contains("`norm/returns`"), "{error}");
     }
 }
 
