@@ -39,6 +39,7 @@ mod saver;
 mod summary;
 mod threads;
 mod train_loop;
+mod versions;
 pub mod vit;
 mod watch;
 pub mod web;

@@ -71,6 +71,8 @@ impl Links {
 struct Slot {
     snapshot: Option<Arc<PolicySnapshot>>,
     in_flight: Option<Flight>,
+    /// Newest version that was acknowledged.
+    taken: u64,
     credits: u32,
     /// Credits given and not used: more chunks than this are a breach.
     allowed: u32,
@@ -87,9 +89,6 @@ struct Slot {
 /// A snapshot that was sent and is not acknowledged.
 struct Flight {
     version: u64,
-    update: u64,
-    digest: u64,
-    published: Instant,
     sent: Instant,
     told: bool,
 }
@@ -319,9 +318,9 @@ impl Link {
                 return Some(Box::new(move |sender| sender.send(&ToActor::Clock { update })));
             }
             if slot.in_flight.is_none()
-                && let Some(snapshot) = slot.snapshot.take()
+                && let Some(snapshot) = slot.snapshot.take().filter(|snapshot| snapshot.version > slot.taken)
             {
-                slot.in_flight = Some(Flight::of(&snapshot));
+                slot.in_flight = Some(Flight { version: snapshot.version, sent: Instant::now(), told: false });
                 let message = ToActor::Snapshot { version: snapshot.version, update: snapshot.update };
                 return Some(Box::new(move |sender| sender.send_region(&message, &snapshot.region)));
             }
@@ -439,49 +438,45 @@ impl Link {
         }
     }
 
-    /// Lag is computed from acknowledgements: what was sent does not count.
+    /// Lag is computed from acknowledgements: what was sent does not count. A version that was not sent over this link is as good if it is
+    /// newer: one copy goes to all actors of another host.
     fn taken(&self, run: &Run, version: u64, digest: u64) -> Result<(), String> {
-        let flight = self.slot.lock().in_flight.take();
-        self.changed.notify_all();
-        let Some(flight) = flight.filter(|f| f.version == version) else {
-            return Err(format!("it acknowledged snapshot {version}, which was not under way"));
+        let Some(published) = run.versions.get(version) else {
+            return Err(format!("it acknowledged snapshot {version}, which was not published lately"));
         };
-        if flight.digest != digest {
-            let sent = flight.digest;
-            return Err(format!("it acts with other weights than snapshot {version} ({digest:016x}, not {sent:016x})"));
+        if published.digest != digest {
+            let right = published.digest;
+            return Err(format!("it acts with other weights than snapshot {version} ({digest:016x}, not {right:016x})"));
         }
-        let ack_ms = 1e3 * flight.sent.elapsed().as_secs_f64();
+        let sent = self.slot.lock().acknowledged(version)?.unwrap_or(published.at);
+        self.changed.notify_all();
+        let ack_ms = 1e3 * sent.elapsed().as_secs_f64();
         let mut held = self.held.lock();
-        if held.version >= version {
-            return Err(format!("it went back from snapshot {} to {version}", held.version));
-        }
         held.version = version;
-        held.update = flight.update;
-        held.published = Some(flight.published);
+        held.update = published.update;
+        held.published = Some(published.at);
         held.ack_ms = ack_ms;
         drop(held);
         run.record("lag/ack_ms", ack_ms);
         let mut taken = self.taken.lock();
-        taken.push_back((version, flight.published.elapsed().as_secs_f64()));
+        taken.push_back((version, published.at.elapsed().as_secs_f64()));
         if taken.len() > REMEMBERED {
             taken.pop_front();
         }
         drop(taken);
-        self.judge(run, run.updates().saturating_sub(flight.update), ack_ms);
+        self.judge(run, run.updates().saturating_sub(published.update), ack_ms);
         Ok(())
     }
 }
 
-impl Flight {
-    fn of(snapshot: &PolicySnapshot) -> Self {
-        Self {
-            version: snapshot.version,
-            update: snapshot.update,
-            digest: snapshot.digest,
-            published: snapshot.at,
-            sent: Instant::now(),
-            told: false,
+impl Slot {
+    /// A version is acted with. Returns when it, or the one before it that it took the place of, was sent over this link.
+    fn acknowledged(&mut self, version: u64) -> Result<Option<Instant>, String> {
+        if self.taken >= version {
+            return Err(format!("it went back from snapshot {} to {version}", self.taken));
         }
+        self.taken = version;
+        Ok(self.in_flight.take_if(|flight| flight.version <= version).map(|flight| flight.sent))
     }
 }
 
@@ -519,6 +514,23 @@ mod tests {
         let message = |version| ToActor::Snapshot { version, update: version };
         assert_eq!(versions, [message(1), message(199)]);
         assert!(weak.iter().all(|w| w.upgrade().is_none()));
+    }
+
+    #[test]
+    fn a_newer_version_by_another_way_stands_for_those_that_were_sent() {
+        let link = link();
+        let (sender, receiver) = shared::wire::pair().unwrap();
+        link.offer(snapshot(1));
+        link.next().unwrap()(&sender).unwrap();
+        link.offer(snapshot(2));
+        // Of another host's one copy, while the first one was on its way.
+        assert!(link.slot.lock().acknowledged(3).unwrap().is_some());
+        assert!(link.slot.lock().acknowledged(3).is_err() && link.slot.lock().acknowledged(1).is_err());
+        link.offer(snapshot(4));
+        link.next().unwrap()(&sender).unwrap();
+        let versions = [receiver.recv().unwrap().message, receiver.recv().unwrap().message];
+        let message = |version| ToActor::Snapshot { version, update: version };
+        assert_eq!(versions, [message(1), message(4)], "what is older than what is acted with is not sent");
     }
 
     #[test]

@@ -67,10 +67,7 @@ pub fn publish_all(run: &Run, queue: &Receiver<Copied>) -> Result<(), RunError> 
         // is told by whoever takes steps in.
         let _ = run.journal.lock().publishing(snapshot.version);
         run.totals.lock().counters.version = snapshot.version;
-        let mut alive = run.alive.lock();
-        alive.retain(|earlier| earlier.strong_count() > 0);
-        alive.push(Arc::downgrade(&snapshot));
-        drop(alive);
+        run.versions.push(&snapshot);
         run.snapshots.swap(snapshot.clone());
         run.links.offer(&snapshot);
         run.record("snapshot/version", snapshot.version as f64);

@@ -214,7 +214,7 @@ impl<'a> Reporter<'a> {
     fn record_snapshots(&self) {
         let held: BTreeSet<u64> = self.run.links.all().iter().map(|link| link.held().version).collect();
         self.run.record("snapshot/held", held.into_iter().filter(|version| *version > 0).count() as f64);
-        let alive = self.run.alive.lock().iter().filter(|snapshot| snapshot.strong_count() > 0).count();
+        let alive = self.run.versions.alive();
         self.run.record("snapshot/alive", alive as f64);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -24,6 +24,7 @@ use crate::links::Links;
 use crate::lockstep::Round;
 use crate::media::Picture;
 use crate::replay::Replay;
+use crate::versions::Versions;
 
 /// How often a waiting thread looks around.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -54,8 +55,8 @@ pub struct Run {
     pub links: Links,
     /// The newest published policy.
     pub snapshots: Store<PolicySnapshot>,
-    /// Every published policy that was not gone when the newest was published.
-    pub alive: Mutex<Vec<Weak<PolicySnapshot>>>,
+    /// What was published.
+    pub versions: Versions,
     /// What the evaluation actor does.
     pub evaluations: Evaluations,
     /// What the actor has sent of the current round, in lockstep.
@@ -144,7 +145,7 @@ impl Run {
             config,
             dir,
             snapshots: Store::default(),
-            alive: Mutex::default(),
+            versions: Versions::default(),
             round: Round::default(),
             records,
             ask,
