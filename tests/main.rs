@@ -12,6 +12,7 @@ mod failures;
 mod gymnasium;
 mod memory;
 mod official;
+mod hosts;
 mod offline;
 mod one_copy;
 mod processes;

@@ -6,6 +6,8 @@ mod control;
 mod env;
 mod eval;
 mod export;
+#[cfg(feature = "hosts")]
+mod host;
 mod import;
 mod params;
 mod plot;
@@ -62,6 +64,12 @@ enum Command {
     /// Measure how long parts of Lucid take on this machine.
     #[command(subcommand)]
     Bench(bench::Args),
+    #[cfg(feature = "hosts")]
+    Host(host::Args),
+    /// The gate for other hosts; started by `train`.
+    #[cfg(feature = "hosts")]
+    #[command(hide = true)]
+    Gate(host::GateProcess),
     /// A learner process; started by `train`.
     #[command(hide = true)]
     Learner(child::LearnerArgs),
@@ -94,6 +102,10 @@ pub fn main() -> Result<(), RunError> {
         Command::Report(args) => report::run(&args),
         Command::Vit(args) => vit::run(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "hosts")]
+        Command::Host(args) => host::run(args),
+        #[cfg(feature = "hosts")]
+        Command::Gate(args) => host::gate_process(args),
         Command::Learner(args) => child::learner(args),
         Command::Actor(args) => child::actor(args),
         Command::Evaluator(args) => child::evaluator(args),

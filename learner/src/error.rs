@@ -52,6 +52,11 @@ pub enum RunError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Fetch(#[from] crate::vit::FetchError),
+    /// Another host.
+    #[cfg(feature = "hosts")]
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Host(#[from] crate::hosts::HostError),
     /// A run that goes on, or does not.
     #[error(transparent)]
     #[diagnostic(transparent)]

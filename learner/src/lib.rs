@@ -14,6 +14,8 @@ mod error;
 pub mod evaluation;
 mod film_file;
 mod frozen;
+#[cfg(feature = "hosts")]
+pub mod hosts;
 mod ingest;
 pub mod journal;
 pub mod launch;

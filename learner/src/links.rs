@@ -446,7 +446,9 @@ impl Link {
         };
         if published.digest != digest {
             let right = published.digest;
-            return Err(format!("it acts with other weights than snapshot {version} ({digest:016x}, not {right:016x})"));
+            return Err(format!(
+                "it acts with other weights than snapshot {version} ({digest:016x}, not {right:016x})"
+            ));
         }
         let sent = self.slot.lock().acknowledged(version)?.unwrap_or(published.at);
         self.changed.notify_all();

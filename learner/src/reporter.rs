@@ -139,6 +139,8 @@ impl<'a> Reporter<'a> {
             replay_ratio: self.replay_ratio(),
             evaluation: self.run.evaluations.report(),
             actors,
+            // The launcher knows them.
+            hosts: Vec::new(),
             warnings: self.run.take_warnings(),
         }
     }
@@ -165,6 +167,8 @@ impl<'a> Reporter<'a> {
     fn actor(&self, link: &Link) -> ActorReport {
         let (held, published) = (link.held(), self.run.snapshots.newest());
         let mut report = ActorReport {
+            // The launcher knows it.
+            host: None,
             index: link.actor as usize,
             pid: link.pid,
             version: held.version,

@@ -103,12 +103,12 @@ fn patience(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(60))
 }
 
-fn token() -> String {
+pub(super) fn token() -> String {
     std::env::var(TOKEN_VAR).unwrap_or_default()
 }
 
 /// `heard`: lines that the launcher writes to the standard input.
-fn begin(
+pub(super) fn begin(
     name: String,
     signal: Signal,
     heard: impl FnMut(String) + Send + 'static,

@@ -6,13 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use shared::metrics::{Report, StartReport};
+use shared::metrics::{HostReport, Report, StartReport};
 use shared::trace::{self, span};
 use shared::wire::{LinkReceiver, LinkSender, Visitor};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::actors::Actors;
 use super::evaluator::Evaluator;
+use super::hosts::{Gate, GateCame, HostNotice, HostOrder};
 use super::learner::{Came, Learner};
 use super::requests::Requests;
 use super::temporary::Temporary;
@@ -32,11 +33,15 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long actors may take to end once the learner has.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-enum Event {
+pub(super) enum Event {
     /// The learner came, or did not.
     Came(Came),
     /// The learner of this number said something.
     Said(u32, Notice),
+    /// The gate came, or did not.
+    GateCame(GateCame),
+    /// The gate of this number said something.
+    Gate(u32, HostNotice),
     /// Ctrl-C or a request to terminate.
     Signal,
     /// Somebody asks for something.
@@ -55,6 +60,8 @@ impl Event {
         match self {
             Self::Came(_) => "greet the learner",
             Self::Said(..) => "hear the learner",
+            Self::GateCame(_) => "greet the gate",
+            Self::Gate(..) => "hear the gate",
             Self::Signal => "stop",
             Self::Asked(_) => "take a request",
         }
@@ -91,6 +98,8 @@ pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> 
         evaluator: Evaluator::new(&resolved.config),
         token,
         learner,
+        gate: Gate::new(resolved),
+        hosts: Vec::new(),
         orders: None,
         ready: false,
         was_ready: false,
@@ -149,6 +158,9 @@ pub(super) struct Supervisor<'a> {
     evaluator: Evaluator,
     token: String,
     learner: Learner,
+    gate: Gate,
+    /// How other hosts fare.
+    hosts: Vec<HostReport>,
     orders: Option<LinkSender<Order>>,
     /// The learner has loaded.
     pub(super) ready: bool,
@@ -187,6 +199,7 @@ impl Supervisor<'_> {
             }
             self.learner.restart_if_due(self.resolved, &self.token, sender)?;
             self.notice_silence();
+            self.look_after_gate(sender)?;
             self.look_after_actors()?;
             self.settle_requests();
         }
@@ -202,6 +215,17 @@ impl Supervisor<'_> {
             Event::Said(_, notice) => {
                 self.heard = Instant::now();
                 self.hear(notice)
+            }
+            // One that has died meanwhile.
+            Event::GateCame((number, _)) | Event::Gate(number, _) if number != self.gate.number() => Ok(()),
+            Event::GateCame((_, Ok(visitor))) => self.greet_gate(visitor, sender),
+            Event::GateCame((_, Err(error))) => {
+                self.screen.warn(&format!("the gate for other hosts did not come: {error}"));
+                Ok(())
+            }
+            Event::Gate(_, notice) => {
+                self.hear_gate(notice);
+                Ok(())
             }
             Event::Asked(asked) => {
                 self.asked(asked);
@@ -262,6 +286,7 @@ impl Supervisor<'_> {
                     evaluation.restarts = self.evaluator.restarts();
                 }
                 self.actors.complete(&mut report.actors);
+                report.hosts = self.hosts.clone();
                 report.learner_restarts = self.learner.number();
                 let drawing = span("draw");
                 self.screen.update(&report);
@@ -291,9 +316,72 @@ impl Supervisor<'_> {
             // Nobody waits for the answer.
             self.order(&Order::Asked { number: 0, ask: Ask::Pause });
         }
+        self.readmit();
+    }
+
+    /// Those that run and have lost the learner, or the way to it, are let in again.
+    fn readmit(&mut self) {
         for (actor, generation) in self.actors.take_orphans() {
             self.order(&Order::Readmit { actor, generation });
         }
+    }
+
+    fn greet_gate(&mut self, visitor: Visitor<HostNotice, HostOrder>, sender: &Sender<Event>) -> Result<(), RunError> {
+        if !matches!(&visitor.first, HostNotice::Hello { token } if *token == self.token) {
+            self.screen.warn("a stranger, not the gate for other hosts, came through the gate's door");
+            return Ok(());
+        }
+        self.gate.orders = Some(visitor.sender);
+        let (receiver, events): (LinkReceiver<HostNotice>, _) = (visitor.receiver, sender.clone());
+        let number = self.gate.number();
+        spawn("gate's notices", move || {
+            while let Ok(incoming) = receiver.recv() {
+                if events.send(Event::Gate(number, incoming.message)).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    fn hear_gate(&mut self, notice: HostNotice) {
+        match notice {
+            HostNotice::Came { host, actors, running } => {
+                let Some(orders) = self.gate.orders.clone() else { return };
+                self.screen.warn(&format!("host {host} is there, with {actors} actors"));
+                for who in self.actors.host_came(&host, actors, &running, &orders) {
+                    // A gate that has gone is noticed by whoever watches it.
+                    let _ = orders.send(&HostOrder::Kill { host: host.clone(), who });
+                }
+                if self.ready {
+                    self.readmit();
+                }
+            }
+            HostNotice::Gone { host, why } => {
+                self.screen.warn(&format!("host {host} is away: {why}"));
+                self.actors.host_gone(&host);
+            }
+            HostNotice::Leaving { host } => {
+                self.screen.warn(&format!("host {host} leaves: its actors send what they have"));
+                self.actors.host_leaves(&host);
+            }
+            HostNotice::Started { who, pid } => self.actors.host_started(who, pid),
+            HostNotice::Ended { who, end } => self.actors.host_ended(who, end),
+            HostNotice::Hosts(hosts) => self.hosts = hosts,
+            HostNotice::Refused { what } => self.screen.warn(&format!("refused: {what}")),
+            HostNotice::Hello { .. } => {}
+        }
+    }
+
+    fn look_after_gate(&mut self, sender: &Sender<Event>) -> Result<(), RunError> {
+        if self.stopping {
+            return Ok(());
+        }
+        if let Some(news) = self.gate.watch() {
+            self.screen.warn(&news);
+            self.actors.hosts_gone();
+            self.hosts.clear();
+        }
+        self.gate.start_if_due(self.resolved, &self.token, sender)
     }
 
     /// The learner has ended: have it started again if it died while it was at work. False if the run is over.
@@ -362,6 +450,10 @@ impl Supervisor<'_> {
             thread::sleep(TICK);
         }
         let outcome = self.outcome.take();
+        self.gate.stop(if outcome.is_some() { "the run has ended" } else { "the run has broken off" });
+        while !self.gate.ended() && Instant::now() < deadline {
+            thread::sleep(TICK);
+        }
         let how = match &outcome {
             Some(Ok(reason)) => format!("ended in order: {reason}"),
             Some(Err(message)) => message.clone(),

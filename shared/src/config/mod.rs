@@ -34,6 +34,7 @@ pub struct Config {
     pub actor: ActorConfig,
     pub replay: ReplayConfig,
     pub sync: SyncConfig,
+    pub hosts: HostsConfig,
     pub eval: EvalConfig,
     pub checkpoint: CheckpointConfig,
     pub log: LogConfig,
@@ -379,6 +380,19 @@ pub struct SyncConfig {
     pub join_timeout: f64,
     /// Seconds, beyond `env.timeout`, after which an actor that says nothing is ended and started again.
     pub silence_timeout: f64,
+}
+
+/// Actors on other hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct HostsConfig {
+    /// Address where hosts join; empty: nobody does.
+    pub listen: String,
+    /// Whether everything is encrypted, and both sides prove who they are.
+    pub secure: bool,
+    /// Seconds that a host may be away before its actors are given up.
+    pub timeout: f64,
 }
 
 /// Evaluations while a run trains.

@@ -9,8 +9,8 @@ mod tensorboard;
 pub use jsonl::JsonLines;
 pub use meters::{Meters, Numbers, Spread, Window};
 pub use report::{
-    ActorReport, EvaluatedReport, EvaluatingReport, EvaluationReport, ModuleRow, Phase, ReplayReport, Report,
-    StartReport, VitReport,
+    ActorReport, EvaluatedReport, EvaluatingReport, EvaluationReport, HostReport, ModuleRow, Phase, ReplayReport,
+    Report, StartReport, VitReport,
 };
 pub use table::{Average, METRICS, Metric, find};
 pub use tensorboard::EventFile;

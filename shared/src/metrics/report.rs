@@ -91,6 +91,9 @@ pub struct Report {
     pub evaluation: Option<EvaluationReport>,
     /// One row per actor.
     pub actors: Vec<ActorReport>,
+    /// One row per other host.
+    #[serde(default)]
+    pub hosts: Vec<HostReport>,
     /// New since the last report; each is shown once.
     pub warnings: Vec<String>,
 }
@@ -131,11 +134,27 @@ pub struct ReplayReport {
     pub disk_cap_bytes: u64,
 }
 
+/// Another host that takes part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostReport {
+    /// Its name.
+    pub name: String,
+    /// Bytes to it since it came, or came back.
+    pub sent: u64,
+    /// Bytes from it since then.
+    pub received: u64,
+    /// From a word to its echo, milliseconds, on the clock of the learner's host.
+    pub round_trip_ms: f64,
+}
+
 /// One actor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActorReport {
     /// Its number, from 0.
     pub index: usize,
+    /// Which other host it is on; none if it is beside the learner.
+    #[serde(default)]
+    pub host: Option<String>,
     /// Its process; 0 while it is being restarted.
     pub pid: u32,
     /// Snapshot it holds.

@@ -1,0 +1,177 @@
+//! Actors on other hosts: they join, act, lose their way and find it again; strangers stay outside.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+use shared::metrics::Report;
+
+use crate::support::{Run, checkpoint, children, is_alive, kill, lucid, wait_for};
+
+/// A run that other hosts can join, on any free port.
+struct Setup {
+    folder: tempfile::TempDir,
+    run: Run,
+    address: String,
+}
+
+/// A relay with its actors.
+struct Relay {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Setup {
+    fn new(sets: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free.to_string();
+        let listen = format!("hosts.listen={address}");
+        let all = ["-c", "dummy", "--actors", "1", "--set", "run.train_ratio=4", "--set", &listen];
+        let more = sets.iter().flat_map(|set| ["--set", set]);
+        let run = Run::start(&folder.path().join("run"), &all.into_iter().chain(more).collect::<Vec<_>>());
+        run.make_steps(50);
+        Self { folder, run, address }
+    }
+
+    fn token(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{name}.token"));
+        let out = path.to_str().unwrap();
+        let args = ["host", "token", self.run.dir.to_str().unwrap(), "--name", name, "--join", &self.address, "--out", out];
+        let (ok, text) = lucid(&args);
+        assert!(ok, "{text}");
+        path
+    }
+
+    fn relay(&self, token: &Path, args: &[&str]) -> Relay {
+        let output = self.folder.path().join("relay.out");
+        let file = File::options().create(true).append(true).open(&output).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
+            .args(["host", "--token", token.to_str().unwrap(), "--folder"])
+            .arg(self.folder.path().join("far"))
+            .args(args)
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Relay { child, output }
+    }
+
+    /// Wait until so many actors of a host act with a snapshot, and make steps.
+    fn acting(&self, host: &str, count: usize) -> Report {
+        let acts = |report: &Report| {
+            let of_host = report.actors.iter().filter(|actor| actor.host.as_deref() == Some(host));
+            of_host.filter(|actor| actor.version > 0 && actor.steps > 0).count() == count
+        };
+        self.run.report(acts)
+    }
+}
+
+impl Relay {
+    fn actors(&self) -> Vec<u32> {
+        children(self.child.id()).into_iter().map(|(pid, _)| pid).collect()
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.output).unwrap()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn actors_of_another_host_act_and_end_with_the_run() {
+    let mut setup = Setup::new(&[]);
+    let mut relay = setup.relay(&setup.token("far"), &["--actors", "2"]);
+    let report = setup.acting("far", 2);
+    assert!(report.hosts.iter().any(|host| host.name == "far" && host.sent > 0 && host.received > 0), "{:?}", report.hosts);
+    assert_eq!(relay.actors().len(), 2);
+    setup.run.make_steps(200);
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+    wait_for("the relay to end", || relay.child.try_wait().unwrap().is_some());
+    assert!(relay.child.wait().unwrap().success(), "{}", relay.said());
+    assert!(checkpoint(&setup.run.dir).counters.env_steps > 200);
+    let warnings = setup.run.output();
+    assert!(!warnings.contains("arrived"), "no step is missing: {warnings}");
+}
+
+#[test]
+fn a_relay_that_is_killed_comes_back_and_a_learner_that_dies_is_followed() {
+    let mut setup = Setup::new(&[]);
+    let token = setup.token("far");
+    let relay = setup.relay(&token, &["--actors", "2"]);
+    setup.acting("far", 2);
+    let actors = relay.actors();
+    drop(relay);
+    wait_for("its actors to end with it", || actors.iter().all(|pid| !is_alive(*pid)));
+    let relay = setup.relay(&token, &["--actors", "2"]);
+    setup.run.report(|report| {
+        let pids = relay.actors();
+        report.actors.iter().filter(|actor| actor.version > 0 && pids.contains(&actor.pid)).count() == 2
+    });
+    let (actors, learner) = (relay.actors(), setup.run.learner().unwrap());
+    kill(learner, Signal::KILL);
+    wait_for("another learner", || setup.run.learner().is_some_and(|pid| pid != learner));
+    setup.acting("far", 2);
+    assert_eq!(relay.actors(), actors, "the same processes go on");
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+}
+
+#[test]
+fn a_host_that_leaves_sends_what_it_has() {
+    let mut setup = Setup::new(&[]);
+    let mut relay = setup.relay(&setup.token("far"), &["--actors", "2"]);
+    setup.acting("far", 2);
+    kill(relay.child.id(), Signal::INT);
+    wait_for("the relay to end", || relay.child.try_wait().unwrap().is_some());
+    assert!(relay.child.wait().unwrap().success(), "{}", relay.said());
+    setup.run.report(|report| report.actors.iter().all(|actor| actor.host.is_none()));
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+    let text = setup.run.output();
+    assert!(!text.contains("arrived"), "no step is missing: {text}");
+}
+
+#[test]
+fn strangers_neither_join_nor_hear_anything() {
+    let mut setup = Setup::new(&[]);
+    let other = Setup::new(&[]);
+    // Of another run: its certificate is of another authority.
+    let foreign = setup.relay(&other.token("far"), &["--join", &setup.address]);
+    // Without encryption.
+    let plain = setup.relay(&setup.token("near"), &["--plain"]);
+    setup.run.make_steps(200);
+    let report = setup.run.report(|report| report.steps > 0);
+    assert!(report.hosts.is_empty() && report.actors.iter().all(|actor| actor.host.is_none()), "{report:?}");
+    for relay in [&foreign, &plain] {
+        assert!(relay.actors().is_empty() && !relay.said().contains("is part of the run"), "{}", relay.said());
+    }
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+}
+
+#[test]
+fn a_secret_that_is_not_the_runs_is_refused_and_told_also_without_encryption() {
+    let mut setup = Setup::new(&["hosts.secure=false"]);
+    let token = setup.token("far");
+    let text = fs::read_to_string(&token).unwrap();
+    let guess = text.lines().map(|line| if line.starts_with("secret") { "secret = \"guess\"" } else { line });
+    fs::write(&token, guess.collect::<Vec<_>>().join("\n")).unwrap();
+    let mut relay = setup.relay(&token, &["--plain"]);
+    wait_for("the relay to be refused", || relay.child.try_wait().unwrap().is_some());
+    assert!(!relay.child.wait().unwrap().success() && relay.said().contains("secret"), "{}", relay.said());
+    wait_for("the run to tell of it", || setup.run.output().contains("host far: it does not have the run's secret"));
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+}
