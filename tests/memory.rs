@@ -32,23 +32,33 @@ fn held(pid: u32) -> Option<Held> {
     })
 }
 
-/// What each process holds at least, in reports until so many versions are published: what an update or a checkpoint needs comes on top
-/// of that for a moment, and is more or less by chance.
-fn least_until(run: &Run, version: u64) -> BTreeMap<u32, Held> {
-    let mut least = BTreeMap::<u32, Held>::new();
+/// What each process held, in reports until so many versions are published: of each figure, the smallest first.
+fn held_until(run: &Run, version: u64) -> BTreeMap<u32, [Vec<usize>; 3]> {
+    let mut seen = BTreeMap::<u32, [Vec<usize>; 3]>::new();
     for report in run.reports() {
         let processes = children(run.pid()).into_iter().map(|(pid, _)| pid).chain([run.pid()]);
         for (pid, now) in processes.filter_map(|pid| Some((pid, held(pid)?))) {
-            let seen = least.entry(pid).or_insert(now);
-            seen.descriptors = now.descriptors.min(seen.descriptors);
-            seen.mappings = now.mappings.min(seen.mappings);
-            seen.resident = now.resident.min(seen.resident);
+            let figures = seen.entry(pid).or_default();
+            figures.iter_mut().zip([now.descriptors, now.mappings, now.resident]).for_each(|(all, one)| all.push(one));
         }
         if report.version >= version {
             break;
         }
     }
-    least
+    seen.values_mut().flatten().for_each(|figures| figures.sort_unstable());
+    seen
+}
+
+/// What a process holds typically: the median of each figure.
+fn typical(figures: &[Vec<usize>; 3]) -> Held {
+    let [descriptors, mappings, resident] = figures.each_ref().map(|all| all[all.len() / 2]);
+    Held { descriptors, mappings, resident }
+}
+
+/// What it holds at least: an update or a checkpoint needs more for a moment, and how much more is a matter of chance.
+fn least(figures: &[Vec<usize>; 3]) -> Held {
+    let [descriptors, mappings, resident] = figures.each_ref().map(|all| all[0]);
+    Held { descriptors, mappings, resident }
 }
 
 /// A process gets a tenth of its time, until this is done.
@@ -85,17 +95,17 @@ fn thousands_of_snapshots_for_eight_actors_of_which_one_is_slow_and_one_stopped_
     let done = Arc::new(AtomicBool::new(false));
     let slowing = slow_down(slow, done.clone());
     let processes = children(run.pid()).len();
-    least_until(&run, publishes / 4);
-    let early = least_until(&run, publishes / 2);
-    least_until(&run, 3 * publishes / 4);
-    let late = least_until(&run, publishes);
+    held_until(&run, publishes / 4);
+    let early = held_until(&run, publishes / 2);
+    held_until(&run, 3 * publishes / 4);
+    let late = held_until(&run, publishes);
     done.store(true, Ordering::Release);
     slowing.join().unwrap();
     kill(stopped, Signal::CONT);
     assert_eq!(children(run.pid()).len(), processes, "{}", run.output());
     let (learner, launcher) = (run.learner().unwrap(), run.pid());
     for (pid, then) in early {
-        let now = late[&pid];
+        let (then, now) = (typical(&then), least(&late[&pid]));
         println!("process {pid}: {then:?}, later {now:?}");
         // Two in a hundred, and a few pages for a process that is small.
         let flat = now.resident <= then.resident + (then.resident / 50).max(512);
