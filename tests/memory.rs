@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::support::{Run, children, kill, wait_within};
 
 /// What a process has: descriptors, mappings, resident memory in KiB.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Held {
     descriptors: usize,
     mappings: usize,
@@ -49,15 +49,9 @@ fn held_until(run: &Run, version: u64) -> BTreeMap<u32, [Vec<usize>; 3]> {
     seen
 }
 
-/// What a process holds typically: the median of each figure.
-fn typical(figures: &[Vec<usize>; 3]) -> Held {
-    let [descriptors, mappings, resident] = figures.each_ref().map(|all| all[all.len() / 2]);
-    Held { descriptors, mappings, resident }
-}
-
-/// What it holds at least: an update or a checkpoint needs more for a moment, and how much more is a matter of chance.
-fn least(figures: &[Vec<usize>; 3]) -> Held {
-    let [descriptors, mappings, resident] = figures.each_ref().map(|all| all[0]);
+/// Of each figure the one at this rank, from the smallest on, given how many there are.
+fn ranked(figures: &[Vec<usize>; 3], rank: impl Fn(usize) -> usize) -> Held {
+    let [descriptors, mappings, resident] = figures.each_ref().map(|all| all[rank(all.len())]);
     Held { descriptors, mappings, resident }
 }
 
@@ -105,7 +99,8 @@ fn thousands_of_snapshots_for_eight_actors_of_which_one_is_slow_and_one_stopped_
     assert_eq!(children(run.pid()).len(), processes, "{}", run.output());
     let (learner, launcher) = (run.learner().unwrap(), run.pid());
     for (pid, then) in early {
-        let (then, now) = (typical(&then), least(&late[&pid]));
+        // What it held typically, and what it holds at least: an update or a checkpoint needs more for a moment, how much more by chance.
+        let (then, now) = (ranked(&then, |count| count / 2), ranked(&late[&pid], |_| 0));
         println!("process {pid}: {then:?}, later {now:?}");
         // Two in a hundred, and a few pages for a process that is small.
         let flat = now.resident <= then.resident + (then.resident / 50).max(512);
@@ -116,10 +111,9 @@ fn thousands_of_snapshots_for_eight_actors_of_which_one_is_slow_and_one_stopped_
     assert!(replay.steps < replay.cap && replay.bytes <= replay.cap_bytes, "{replay:?}");
     assert!(replay.bytes > replay.cap_bytes / 2, "it is full: {replay:?}");
     // It takes the newest at once, and none of those that it missed.
-    let mut after = None;
     wait_within(Duration::from_secs(60), "the stopped actor to catch up", &mut || {
-        after = run.reports().next().and_then(|report| report.actors.into_iter().find(|actor| actor.pid == stopped));
-        after.as_ref().is_some_and(|actor| actor.version > publishes)
+        let report = run.reports().next();
+        report.is_some_and(|r| r.actors.iter().any(|actor| actor.pid == stopped && actor.version > publishes))
     });
     run.signal(Signal::INT);
     run.end_well();
