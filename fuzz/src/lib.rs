@@ -1,5 +1,6 @@
 //! What the fuzz targets share.
 
+use std::cell::LazyCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,10 +114,16 @@ pub fn patched(whole: &[u8], input: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A small replay.
+thread_local! {
+    static REPLAY: LazyCell<ReplayConfig> = LazyCell::new(|| {
+        let sets = ["replay.size=40", "replay.chunksize=4", "replay.gib=1.0", "replay.disk_gib=0.0"];
+        Config::load(&["dummy"], &sets).expect("options that there are").replay
+    });
+}
+
+/// A small replay. The presets are read once: that takes longer than most inputs.
 pub fn replay_config() -> ReplayConfig {
-    let sets = ["replay.size=40", "replay.chunksize=4", "replay.gib=1.0", "replay.disk_gib=0.0"];
-    Config::load(&["dummy"], &sets).expect("options that there are").replay
+    REPLAY.with(|config| ReplayConfig::clone(config))
 }
 
 /// Steps of the first stream.
