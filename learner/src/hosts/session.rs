@@ -32,7 +32,7 @@ pub enum Place<'a> {
 
 /// Open a session: with an identity encrypted, and only with others whose certificate is of the same run.
 pub fn open(place: &Place, identity: Option<&Identity>) -> Result<Session, HostError> {
-    let protocol = if identity.is_some() { "tls" } else { "tcp" };
+    let protocol = if identity.is_some() { "quic" } else { "tcp" };
     let (address, listen, connect) = match place {
         Place::Listen(address) => (address, json!([format!("{protocol}/{address}")]), json!([])),
         Place::Connect(address) => (address, json!([]), json!([format!("{protocol}/{address}")])),
