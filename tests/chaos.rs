@@ -104,15 +104,15 @@ impl Fault {
 
 /// What reports have said, over all launchers and learners.
 #[derive(Default)]
-struct Seen {
-    steps: u64,
-    version: u64,
+pub struct Seen {
+    pub steps: u64,
+    pub version: u64,
     /// Of each actor's process.
     held: BTreeMap<u32, u64>,
-    last: Option<(Instant, Report)>,
+    pub last: Option<(Instant, Report)>,
     /// Updates and steps that came on top since this was last set to zero.
-    progress: [u64; 2],
-    violations: Vec<String>,
+    pub progress: [u64; 2],
+    pub violations: Vec<String>,
 }
 
 impl Seen {
@@ -226,31 +226,14 @@ impl Chaos {
             resumed: 0,
             _base: base,
         };
-        chaos.listen();
+        listen(&chaos.seen, &chaos.run);
         chaos
-    }
-
-    /// Hear every report of the launcher that runs now, from a thread that ends with it.
-    fn listen(&self) {
-        let (seen, folder, pid) = (self.seen.clone(), self.folder.clone(), self.run.pid());
-        thread::spawn(move || {
-            while is_alive(pid) {
-                if let Ok(words) = Client::connect(&folder).and_then(Client::watch) {
-                    for word in words.map_while(Result::ok) {
-                        if let Word::Report(report) = word {
-                            seen.lock().look(*report);
-                        }
-                    }
-                }
-                thread::park_timeout(Duration::from_millis(50));
-            }
-        });
     }
 
     fn resume(&mut self, more: &[&str]) {
         self.resumed += 1;
         self.run = Run::start_with(&self.folder, more, &[("TMPDIR", &self.temporary)]);
-        self.listen();
+        listen(&self.seen, &self.run);
     }
 
     fn find(&mut self, who: Who) -> Option<u32> {
@@ -462,20 +445,8 @@ impl Chaos {
     fn end(mut self, shared_memory: &BTreeSet<PathBuf>) {
         self.run.signal(Signal::INT);
         self.run.end_well();
-        let cut = checkpoint(&self.folder);
-        assert_eq!(cut.replay.inserted, cut.counters.env_steps, "every step that was counted came into replay");
-        for stream in &cut.replay.streams {
-            let whole = stream.blocks.windows(2).all(|pair| pair[0].first + pair[0].len as u64 == pair[1].first);
-            let end = stream.blocks.last().map(|block| block.first + block.len as u64);
-            // Files that were cut leave holes.
-            assert!(whole || self.ends.keys().any(|why| why.contains("damaged")), "{stream:?}");
-            assert!(end.is_none_or(|end| end <= stream.next));
-        }
-        let fresh: Vec<_> = cut.replay.online.iter().flat_map(|run| run.start..run.start + run.count).collect();
-        let streams = cut.replay.online.iter().flat_map(|run| std::iter::repeat_n(run.stream, run.count as usize));
-        let distinct: BTreeSet<_> = streams.zip(&fresh).collect();
-        assert_eq!(distinct.len(), fresh.len(), "no step waits twice to be trained on as new");
-        assert!(versions(&self.folder, &cut).values().all(|versions| versions.is_sorted()), "versions only rise");
+        // Files that were cut leave holes.
+        check_replay(&self.folder, self.ends.keys().any(|why| why.contains("damaged")));
         wait_within(PATIENCE, "all processes to be gone", &mut || strays(&self.temporary).is_empty());
         assert_eq!(entries(&self.temporary), [] as [PathBuf; 0], "temporary files are left");
         // Other tests have some for a while.
@@ -486,6 +457,40 @@ impl Chaos {
             assert_eq!(entries(&folder).iter().find(unfinished), None);
         }
     }
+}
+
+/// Hear every report of the launcher that runs now, from a thread that ends with it.
+pub fn listen(seen: &Arc<Mutex<Seen>>, run: &Run) {
+    let (seen, folder, pid) = (seen.clone(), run.dir.clone(), run.pid());
+    thread::spawn(move || {
+        while is_alive(pid) {
+            if let Ok(words) = Client::connect(&folder).and_then(Client::watch) {
+                for word in words.map_while(Result::ok) {
+                    if let Word::Report(report) = word {
+                        seen.lock().look(*report);
+                    }
+                }
+            }
+            thread::park_timeout(Duration::from_millis(50));
+        }
+    });
+}
+
+/// Every step that was counted is in replay once, in order, in the last checkpoint of a run.
+pub fn check_replay(folder: &Path, holes: bool) {
+    let cut = checkpoint(folder);
+    assert_eq!(cut.replay.inserted, cut.counters.env_steps, "every step that was counted came into replay");
+    for stream in &cut.replay.streams {
+        let whole = stream.blocks.windows(2).all(|pair| pair[0].first + pair[0].len as u64 == pair[1].first);
+        let end = stream.blocks.last().map(|block| block.first + block.len as u64);
+        assert!(whole || holes, "{stream:?}");
+        assert!(end.is_none_or(|end| end <= stream.next));
+    }
+    let fresh: Vec<_> = cut.replay.online.iter().flat_map(|run| run.start..run.start + run.count).collect();
+    let streams = cut.replay.online.iter().flat_map(|run| std::iter::repeat_n(run.stream, run.count as usize));
+    let distinct: BTreeSet<_> = streams.zip(&fresh).collect();
+    assert_eq!(distinct.len(), fresh.len(), "no step waits twice to be trained on as new");
+    assert!(versions(folder, &cut).values().all(|versions| versions.is_sorted()), "versions only rise");
 }
 
 /// What a run says that ended without having been asked to, if it is one of what it should say.
@@ -499,13 +504,13 @@ fn clear_end(text: &str) -> Option<&'static str> {
     known.into_iter().find(|(said, _)| text.contains(said)).map(|(_, why)| why)
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub fn signal(pid: u32, signal: Signal) {
     // It may have ended by itself.
     let _ = kill_process(Pid::from_raw(pid as i32).unwrap(), signal);
 }
 
 /// This is what is done to a process, and no waiting for something.
-fn pause(time: Duration) {
+pub fn pause(time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {
         thread::park_timeout(until.saturating_duration_since(Instant::now()));
@@ -552,7 +557,7 @@ fn flood(folder: &Path) {
     });
 }
 
-fn variable(name: &str, otherwise: u64) -> u64 {
+pub fn variable(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text}")))
 }
 

@@ -1,0 +1,269 @@
+//! A run with actors on three other hosts, over a network that is slow, lossy, cut and mended, while processes die at both ends.
+//!
+//! LUCID_NETWORK_SECONDS (60), LUCID_NETWORK_ACTORS (2, of each host) and LUCID_CHAOS_SEED (1) say how long, how many, and with which faults.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rustix::process::Signal;
+use shared::metrics::Report;
+
+use crate::chaos::{Seen, check_replay, listen, pause, signal, variable};
+use crate::hosts::{free_port, token};
+use crate::slow_link::{Conditions, SlowLink};
+use crate::support::{Run, children, is_alive, wait_within};
+
+/// How long a run may take to go on after a fault.
+const PATIENCE: Duration = Duration::from_secs(100);
+const HOSTS: [&str; 3] = ["near", "far", "farther"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// Nothing comes through for a while.
+    Cut,
+    /// A hundredth of the rate.
+    Slow,
+    /// A fifth of what is sent is lost.
+    Lossy,
+    /// What is sent comes in another order, some of it twice.
+    Reordered,
+    /// The relay is killed, with its actors, and started again.
+    KillRelay,
+    /// The relay, and its network: what was under way is lost.
+    Vanish,
+    /// The relay is stopped for a while, and continued.
+    StopRelay,
+    KillGate,
+    KillLearner,
+}
+
+const FAULTS: [Fault; 9] = [
+    Fault::Cut,
+    Fault::Slow,
+    Fault::Lossy,
+    Fault::Reordered,
+    Fault::KillRelay,
+    Fault::Vanish,
+    Fault::StopRelay,
+    Fault::KillGate,
+    Fault::KillLearner,
+];
+
+/// A host: a relay with its actors behind a network of its own.
+struct Host {
+    link: SlowLink,
+    token: PathBuf,
+    folder: PathBuf,
+    actors: usize,
+    relay: Option<Child>,
+}
+
+impl Host {
+    fn start(&mut self) {
+        let output = File::options().create(true).append(true).open(self.folder.with_extension("out")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
+            .args(["host", "--token", self.token.to_str().unwrap(), "--actors", &self.actors.to_string()])
+            .args(["--join", &self.link.address.to_string(), "--folder", self.folder.to_str().unwrap()])
+            .env("XDG_CACHE_HOME", self.folder.join("cache"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn();
+        self.relay = Some(child.unwrap());
+    }
+
+    fn pid(&self) -> u32 {
+        self.relay.as_ref().unwrap().id()
+    }
+
+    fn kill(&mut self) {
+        let mut relay = self.relay.take().unwrap();
+        let actors = children(relay.id());
+        relay.kill().unwrap();
+        relay.wait().unwrap();
+        wait_within(PATIENCE, "actors to end with their relay", &mut || actors.iter().all(|(pid, _)| !is_alive(*pid)));
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(relay) = &mut self.relay {
+            let _ = relay.kill();
+            let _ = relay.wait();
+        }
+    }
+}
+
+struct Network {
+    random: Xoshiro256PlusPlus,
+    run: Run,
+    hosts: Vec<Host>,
+    seen: Arc<Mutex<Seen>>,
+    /// Of each fault, how long it took until all went on, seconds.
+    taken: BTreeMap<Fault, Vec<f64>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Network {
+    fn new(seed: u64, actors: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_port();
+        let listening = format!("hosts.listen={address}");
+        let sets = ["run.train_ratio=1", "replay.size=5000", "checkpoint.every=2", "log.every=2", &listening];
+        let more = sets.iter().flat_map(|set| ["--set", set]);
+        let args: Vec<&str> = ["-c", "dummy", "--actors", "1"].into_iter().chain(more).collect();
+        let run = Run::start(&folder.path().join("run"), &args);
+        run.make_steps(50);
+        let host = |(index, name): (usize, &&str)| {
+            let link = SlowLink::new("127.0.0.1", address, Conditions::FAR, seed + index as u64);
+            let token = token(&run.dir, name, &folder.path().join(format!("{name}.token")));
+            Host { link, token, folder: folder.path().join(name), actors, relay: None }
+        };
+        let hosts = HOSTS.iter().enumerate().map(host).collect();
+        let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut network = Self { random, run, hosts, seen: Arc::default(), taken: BTreeMap::new(), _folder: folder };
+        network.hosts.iter_mut().for_each(Host::start);
+        listen(&network.seen, &network.run);
+        network
+    }
+
+    fn seconds(&mut self, least: f64, most: f64) -> Duration {
+        Duration::from_secs_f64(self.random.random_range(least..most))
+    }
+
+    fn harm(&mut self, fault: Fault) {
+        let (index, far) = (self.random.random_range(0..self.hosts.len()), Conditions::FAR);
+        let rest = self.seconds(0.5, 15.0);
+        match fault {
+            Fault::Cut => self.worsen(index, Conditions { cut: true, ..far }, rest),
+            Fault::Slow => self.worsen(index, Conditions { rate: far.rate / 100.0, ..far }, rest),
+            Fault::Lossy => self.worsen(index, Conditions { loss: 0.2, ..far }, rest),
+            Fault::Reordered => self.worsen(index, Conditions { late: 0.3, twice: 0.1, ..far }, rest),
+            Fault::KillRelay => {
+                self.hosts[index].kill();
+                self.hosts[index].start();
+            }
+            Fault::Vanish => {
+                self.hosts[index].link.change(Conditions { cut: true, ..far });
+                self.hosts[index].kill();
+                pause(rest);
+                self.hosts[index].link.change(far);
+                self.hosts[index].start();
+            }
+            Fault::StopRelay => {
+                signal(self.hosts[index].pid(), Signal::STOP);
+                pause(rest);
+                signal(self.hosts[index].pid(), Signal::CONT);
+            }
+            Fault::KillGate => self.kill_child("gate"),
+            Fault::KillLearner => self.kill_child("learner"),
+        }
+    }
+
+    fn worsen(&self, index: usize, conditions: Conditions, rest: Duration) {
+        self.hosts[index].link.change(conditions);
+        pause(rest);
+        self.hosts[index].link.change(Conditions::FAR);
+    }
+
+    fn kill_child(&self, word: &str) {
+        let child = children(self.run.pid()).into_iter().find(|(_, args)| args.get(1).is_some_and(|arg| arg == word));
+        if let Some((pid, _)) = child {
+            signal(pid, Signal::KILL);
+        }
+    }
+
+    /// Until updates and steps are made again and all actors of all hosts are there.
+    fn go_on(&mut self) {
+        let (since, deadline) = (Instant::now(), Instant::now() + PATIENCE);
+        let wanted: BTreeMap<_, _> = HOSTS.iter().zip(&self.hosts).map(|(name, host)| (*name, host.actors)).collect();
+        let complete = |report: &Report| {
+            let mut there = BTreeMap::new();
+            let acting = report.actors.iter().filter(|actor| actor.version > 0 && actor.silent < 5.0);
+            acting.filter_map(|actor| actor.host.as_deref()).for_each(|name| *there.entry(name).or_insert(0) += 1);
+            there == wanted && report.actors.iter().all(|actor| actor.version > 0)
+        };
+        self.seen.lock().progress = [0; 2];
+        loop {
+            let ended = self.run.ended();
+            assert!(ended.is_none(), "{ended:?}\n{}", self.told());
+            let seen = self.seen.lock();
+            assert!(seen.violations.is_empty(), "{:#?}\n{}", seen.violations, self.told());
+            let whole = seen.last.as_ref().is_some_and(|(at, report)| *at > since && complete(report));
+            if whole && seen.progress.iter().all(|more| *more > 1) {
+                return;
+            }
+            let state = seen.last.as_ref().map(|(at, report)| (at.elapsed(), report.clone()));
+            drop(seen);
+            assert!(Instant::now() < deadline, "{state:#?}\n{}", self.told());
+            thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn told(&self) -> String {
+        let said = |host: &Host| std::fs::read_to_string(host.folder.with_extension("out")).unwrap_or_default();
+        let hosts: String = self.hosts.iter().map(said).collect();
+        format!("{}{}{hosts}", self.run.output(), self.run.logs())
+    }
+
+    fn end(mut self) {
+        self.run.signal(Signal::INT);
+        self.run.end_well();
+        for host in &mut self.hosts {
+            let mut relay = host.relay.take().unwrap();
+            let mut status = None;
+            wait_within(PATIENCE, "a relay to end with the run", &mut || {
+                status = relay.try_wait().unwrap();
+                status.is_some()
+            });
+            let said = std::fs::read_to_string(host.folder.with_extension("out")).unwrap();
+            assert!(status.unwrap().success(), "{said}");
+        }
+        check_replay(&self.run.dir, false);
+    }
+}
+
+/// For people.
+fn table(taken: &BTreeMap<Fault, Vec<f64>>) -> String {
+    let row = |(fault, seconds): (&Fault, &Vec<f64>)| {
+        let mut sorted = seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (median, most) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        format!("| {fault:?} | {} | {median:.1} s | {most:.1} s |\n", sorted.len())
+    };
+    let rows: String = taken.iter().map(row).collect();
+    format!("| fault | times | until all went on: median | most |\n| --- | --- | --- | --- |\n{rows}")
+}
+
+#[test]
+fn whatever_the_network_does_nothing_that_was_counted_is_lost_or_counted_twice() {
+    let seed = variable("LUCID_CHAOS_SEED", 1);
+    let limit = Duration::from_secs(variable("LUCID_NETWORK_SECONDS", 60));
+    let mut network = Network::new(seed, variable("LUCID_NETWORK_ACTORS", 2) as usize);
+    network.go_on();
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        let rest = network.seconds(0.0, 2.0);
+        pause(rest);
+        let fault = FAULTS[network.random.random_range(0..FAULTS.len())];
+        network.harm(fault);
+        let since = Instant::now();
+        network.go_on();
+        network.taken.entry(fault).or_default().push(since.elapsed().as_secs_f64());
+    }
+    let Seen { steps, version, .. } = *network.seen.lock();
+    println!(
+        "Seed {seed}, {:.0} s, {steps} steps, version {version}.\n{}",
+        begun.elapsed().as_secs_f64(),
+        table(&network.taken)
+    );
+    network.end();
+}
