@@ -69,7 +69,9 @@ impl Gate {
         loop {
             match orders.recv_timeout(PATIENCE) {
                 Ok(incoming) => match incoming.message {
-                    HostOrder::Invite { host, who, door } => self.with(&host, |host| host.invite(who, door)),
+                    HostOrder::Invite { host, who, door, start } => {
+                        self.with(&host, |host| host.invite(who, door, start));
+                    }
                     HostOrder::Kill { host, who } => self.with(&host, |host| host.tell(Down::Kill(who))),
                     HostOrder::Stop { reason } => {
                         self.stop(&reason);

@@ -139,9 +139,9 @@ impl Connection {
     }
 
     /// Have an actor come through this door.
-    pub fn invite(&self, who: Who, door: String) {
+    pub fn invite(&self, who: Who, door: String, start: bool) {
         self.doors.lock().insert(who, door);
-        self.tell(Down::Invite(who));
+        self.tell(Down::Invite { who, start });
     }
 
     /// How it fares.

@@ -179,7 +179,9 @@ impl Serving<'_> {
     fn hear(&mut self, word: Down) -> Option<Ended> {
         match word {
             Down::Beat { sent } => self.tell(Up::Beat { sent }),
-            Down::Invite(who) => {
+            // It has ended, which was told.
+            Down::Invite { who, start } if !start && !self.actors.processes.contains_key(&who) => {}
+            Down::Invite { who, .. } => {
                 if let Err(error) = self.invite(who) {
                     let end = End { how: error.to_string(), code: Some(1), lines: String::new() };
                     self.tell(Up::Ended(who, end));

@@ -85,8 +85,13 @@ pub enum Down {
         /// To be sent back.
         sent: u64,
     },
-    /// Let this process of an actor in, by a new door; start it if it does not run.
-    Invite(Who),
+    /// Let this process of an actor in, by a new door.
+    Invite {
+        /// Which process.
+        who: Who,
+        /// Whether to start it; else it is one that runs, or has ended meanwhile.
+        start: bool,
+    },
     /// End this process of an actor.
     Kill(Who),
     /// A word to an actor.

@@ -38,8 +38,11 @@ struct Slot {
     joined: bool,
     /// Generation of that process.
     generation: u32,
-    /// Whether that process waits for a door of another learner.
+    /// Whether that process waits for a door of another learner, or has lost its way to this one.
     orphan: bool,
+    /// Doors that the learner was asked to open for it and has not told the end of: a process on another host may be told of one, lose
+    /// its way, and be told of the next.
+    doors: u32,
     /// When it was asked to end, because it is no longer wanted.
     dismissed: Option<Instant>,
     restarts: Restarts,
@@ -48,7 +51,8 @@ struct Slot {
 impl Slot {
     fn due() -> Self {
         let (state, restarts) = (State::Due(Instant::now()), Restarts::default());
-        Self { state, host: None, wanted: true, joined: false, generation: 0, orphan: false, dismissed: None, restarts }
+        let (joined, orphan, generation, doors) = (false, false, 0, 0);
+        Self { state, host: None, wanted: true, joined, generation, orphan, doors, dismissed: None, restarts }
     }
 
     fn due_on(host: &str) -> Self {
@@ -152,7 +156,7 @@ impl Actors {
     /// The learner has died: those that run are to be let in by the next one.
     pub fn orphan(&mut self) {
         for slot in self.slots.values_mut() {
-            slot.joined = false;
+            (slot.joined, slot.doors) = (false, 0);
             match slot.state {
                 State::Running(_) => slot.orphan = true,
                 State::Invited => slot.state = State::Due(Instant::now()),
@@ -166,7 +170,9 @@ impl Actors {
         let there: Vec<bool> = self.hosts.iter().map(|host| host.orders.is_some()).collect();
         let orphan = |(index, slot): (&u32, &mut Slot)| {
             let here = host_number(*index).is_none_or(|number| there[number]);
-            (here && std::mem::take(&mut slot.orphan)).then_some((*index, slot.generation))
+            let waits = here && std::mem::take(&mut slot.orphan);
+            slot.doors += u32::from(waits);
+            waits.then_some((*index, slot.generation))
         };
         self.slots.iter_mut().filter_map(orphan).collect()
     }
@@ -175,6 +181,7 @@ impl Actors {
     pub fn joined(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(&index) {
             slot.joined = true;
+            slot.doors = slot.doors.saturating_sub(1);
         }
     }
 
@@ -188,6 +195,7 @@ impl Actors {
         };
         let invite = |(index, slot): (&u32, &mut Slot)| {
             slot.state = State::Invited;
+            slot.doors += 1;
             *index
         };
         self.slots.iter_mut().filter(due).map(invite).collect()
@@ -226,18 +234,33 @@ impl Actors {
         Ok(())
     }
 
-    /// The learner did not get this process of an actor, or has cut its link: end it if it still runs, so that the actor is started again.
+    /// The learner's link to this process of an actor is closed. One that runs here is ended, so that the actor is started again; one on
+    /// another host may only have lost its way, and is let in again.
     pub fn lost(&mut self, index: u32, generation: u32) {
-        let away = host_number(index).is_some_and(|number| self.hosts.get(number).is_some_and(|h| h.orders.is_none()));
         let Some(slot) = self.slots.get_mut(&index) else { return };
         match &mut slot.state {
-            // Its host is away, or about to be said so: it is let in again when that is back.
-            State::Running(Runner::There(_)) if away => slot.orphan = true,
+            State::Running(Runner::There(_)) if slot.generation == generation => {
+                (slot.orphan, slot.joined) = (slot.wanted, false);
+            }
+            State::Running(runner) if slot.generation == generation => runner.kill(),
+            _ => {}
+        }
+    }
+
+    /// This process of an actor did not come through a door of the learner's: it is ended if it still runs, so that the actor is started
+    /// again, unless it came, or is to come, through another one. Returns whether it does not take part now.
+    pub fn not_joined(&mut self, index: u32, generation: u32) -> bool {
+        let away = host_number(index).is_some_and(|number| self.hosts.get(number).is_some_and(|h| h.orders.is_none()));
+        let Some(slot) = self.slots.get_mut(&index) else { return false };
+        slot.doors = slot.doors.saturating_sub(1);
+        match &mut slot.state {
+            State::Running(Runner::There(_)) if away || slot.joined || slot.orphan || slot.doors > 0 => return false,
             State::Running(runner) if slot.generation == generation => runner.kill(),
             State::Invited if slot.wanted => slot.state = State::Due(Instant::now() + Duration::from_millis(500)),
             State::Invited => slot.state = State::Ended,
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// Look after processes that have ended: they are due again after a while. Returns what people should know; an error if one
@@ -248,7 +271,7 @@ impl Actors {
             let State::Running(runner) = &mut slot.state else { continue };
             let Some(end) = runner.ended() else { continue };
             let (pid, log, how) = (runner.pid(), runner.log(&actor::name(*index)), &end.how);
-            slot.joined = false;
+            (slot.joined, slot.orphan) = (false, false);
             if !slot.wanted {
                 if end.code != Some(0) {
                     news.push(format!("actor {index} (process {pid}), no longer wanted, ended: {how}, see {log}"));
@@ -349,11 +372,10 @@ impl Actors {
             slot.wanted = index - all.start < count;
             let who = Who { actor: *index, generation: slot.generation };
             match &mut slot.state {
-                State::Running(Runner::There(_)) if running.contains(&who) => {
+                State::Running(Runner::There(remote)) if running.contains(&who) => {
                     known.push(who);
-                    slot.orphan = true;
-                    // Its ways to the gate and to the learner are new ones.
-                    slot.joined = false;
+                    remote.is_reached_by(orders);
+                    (slot.orphan, slot.joined) = (true, false);
                 }
                 State::Running(runner) => {
                     if let Runner::There(remote) = runner {

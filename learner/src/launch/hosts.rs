@@ -52,6 +52,8 @@ pub enum HostOrder {
         who: Who,
         /// Name of the door.
         door: String,
+        /// Whether to start it; else it is one that runs, or has ended meanwhile.
+        start: bool,
     },
     /// End this process.
     Kill {
@@ -136,14 +138,24 @@ impl Remote {
     pub fn start(host: &str, who: Who, door: &str, orders: &LinkSender<HostOrder>) -> Self {
         let (host, orders) = (host.to_string(), orders.clone());
         let remote = Self { host, who, pid: 0, started: Instant::now(), killed: None, end: None, orders };
-        remote.tell(door);
+        remote.invite(door, true);
         remote
     }
 
-    /// Have it come through this door. A gate that has gone is noticed by whoever watches it.
+    /// Have it come through this door.
     pub fn tell(&self, door: &str) {
+        self.invite(door, false);
+    }
+
+    /// A gate that has gone is noticed by whoever watches it.
+    fn invite(&self, door: &str, start: bool) {
         let (host, door) = (self.host.clone(), door.to_string());
-        let _ = self.orders.send(&HostOrder::Invite { host, who: self.who, door });
+        let _ = self.orders.send(&HostOrder::Invite { host, who: self.who, door, start });
+    }
+
+    /// Its host has come by this gate.
+    pub fn is_reached_by(&mut self, orders: &LinkSender<HostOrder>) {
+        self.orders = orders.clone();
     }
 
     /// Have it ended.

@@ -268,8 +268,9 @@ impl Supervisor<'_> {
                 self.actors.start(&self.resolved.dir, &self.token, actor, generation, &door)?;
             }
             Notice::NotJoined { actor, generation, reason } if !self.stopping => {
-                self.screen.warn(&format!("actor {actor} has not joined: {reason}"));
-                self.actors.lost(actor, generation);
+                if self.actors.not_joined(actor, generation) {
+                    self.screen.warn(&format!("actor {actor} has not joined: {reason}"));
+                }
             }
             Notice::Lost { actor, generation } if !self.stopping => self.actors.lost(actor, generation),
             Notice::EvaluatorInvitation { door } if !self.stopping => {
@@ -352,9 +353,6 @@ impl Supervisor<'_> {
                     // A gate that has gone is noticed by whoever watches it.
                     let _ = orders.send(&HostOrder::Kill { host: host.clone(), who });
                 }
-                if self.ready {
-                    self.readmit();
-                }
             }
             HostNotice::Gone { host, why } => {
                 self.screen.warn(&format!("host {host} is away: {why}"));
@@ -422,6 +420,7 @@ impl Supervisor<'_> {
         if self.evaluator.due() {
             self.order(&Order::InviteEvaluator);
         }
+        self.readmit();
         for actor in self.actors.due() {
             self.order(&Order::Invite { actor });
         }
