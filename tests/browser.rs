@@ -27,7 +27,8 @@ fn watched(browser: &mut Browser, dir: &Path, more: &[&str]) -> Run {
     run
 }
 
-fn address(run: &Run) -> Option<String> {
+/// Where the page about a run is, once that is known.
+pub fn address(run: &Run) -> Option<String> {
     let text = fs::read_to_string(run.dir.join(URL_FILE)).ok()?;
     text.ends_with('\n').then(|| text.trim().to_string())
 }
@@ -42,7 +43,7 @@ fn picture(name: &str) -> PathBuf {
 }
 
 /// Pictures on all screens, none of which it is wider than.
-fn fits(browser: &mut Browser, name: &str) {
+pub fn fits(browser: &mut Browser, name: &str) {
     for (screen, size) in [("desk", DESK), ("phone", PHONE)] {
         for (scheme, dark) in [("light", false), ("dark", true)] {
             browser.screen(size, dark);

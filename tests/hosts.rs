@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 use shared::metrics::Report;
 
+use crate::browser::{address, fits};
+use crate::chromium::browser;
 use crate::support::{Run, checkpoint, children, is_alive, kill, lucid, wait_for};
 
 /// An address where nobody listens, for TCP as for UDP.
@@ -53,11 +55,11 @@ impl Setup {
     }
 
     fn relay(&self, token: &Path, args: &[&str]) -> Relay {
-        let output = self.folder.path().join("relay.out");
+        let output = token.with_extension("out");
         let file = File::options().create(true).append(true).open(&output).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
             .args(["host", "--token", token.to_str().unwrap(), "--join", &self.address, "--folder"])
-            .arg(self.folder.path().join("far"))
+            .arg(token.with_extension("folder"))
             .args(args)
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
             .stdin(Stdio::null())
@@ -155,19 +157,41 @@ fn a_host_that_leaves_sends_what_it_has() {
 }
 
 #[test]
+fn other_hosts_are_seen_on_the_page_and_in_metrics() {
+    let Some(mut page) = browser() else { return };
+    let mut setup = Setup::new(&["web.enabled=true"]);
+    let far = setup.token("far");
+    let relay = setup.relay(&far, &["--actors", "3"]);
+    setup.acting("far", 3);
+    page.open(&address(&setup.run).unwrap());
+    let cell = |number: usize| format!("document.querySelector('#hosts td:nth-child({number})')?.textContent");
+    page.wait(&format!("{} === 'far' && {} === '3'", cell(1), cell(3)));
+    page.wait(&format!("{} === 'takes part' && !document.getElementById('others').hidden", cell(2)));
+    page.wait("document.getElementById('count').value === '1'");
+    fits(&mut page, "hosts");
+    drop(relay);
+    page.wait(&format!("{}.startsWith('away for')", cell(2)));
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+}
+
+#[test]
 fn strangers_neither_join_nor_hear_anything() {
     let mut setup = Setup::new(&[]);
     let other = Setup::new(&[]);
     // Of another run: its certificate is of another authority.
-    let foreign = setup.relay(&other.token("far"), &[]);
+    let foreign = setup.relay(&other.token("foreign"), &[]);
     // Without encryption.
-    let plain = setup.relay(&setup.token("near"), &["--plain"]);
+    let plain = setup.relay(&setup.token("plain"), &["--plain"]);
+    // One that came later than they did is let in.
+    let welcome = setup.relay(&setup.token("far"), &[]);
+    let report = setup.acting("far", 1);
+    assert!(report.hosts.len() == 1 && report.actors.len() == 2, "{report:?}");
     setup.run.make_steps(200);
-    let report = setup.run.report(|report| report.steps > 0);
-    assert!(report.hosts.is_empty() && report.actors.iter().all(|actor| actor.host.is_none()), "{report:?}");
     for relay in [&foreign, &plain] {
         assert!(relay.actors().is_empty() && !relay.said().contains("is part of the run"), "{}", relay.said());
     }
+    assert!(welcome.said().contains("far is part of the run"));
     setup.run.signal(Signal::INT);
     setup.run.end_well();
 }

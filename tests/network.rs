@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rustix::process::Signal;
-use shared::metrics::Report;
+use shared::metrics::{ActorReport, Report};
 
 use crate::chaos::{Seen, check_replay, listen, pause, signal, variable};
 use crate::hosts::{free_port, token};
@@ -187,7 +187,9 @@ impl Network {
         let wanted: BTreeMap<_, _> = HOSTS.iter().zip(&self.hosts).map(|(name, host)| (*name, host.actors)).collect();
         let complete = |report: &Report| {
             let mut there = BTreeMap::new();
-            let acting = report.actors.iter().filter(|actor| actor.version > 0 && actor.silent < 5.0);
+            // Those of a relay that was killed are reported for as long as its silence is not noticed.
+            let acts = |actor: &&ActorReport| actor.version > 0 && actor.silent < 5.0 && is_alive(actor.pid);
+            let acting = report.actors.iter().filter(acts);
             acting.filter_map(|actor| actor.host.as_deref()).for_each(|name| *there.entry(name).or_insert(0) += 1);
             there == wanted && report.actors.iter().all(|actor| actor.version > 0)
         };

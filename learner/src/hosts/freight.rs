@@ -209,7 +209,11 @@ impl State {
 mod tests {
     use super::*;
 
-    const ALL: [Who; 3] = [0, 1, 2].map(|actor| Who { actor, generation: 0 });
+    const ALL: [Who; 3] = [who(0), who(1), who(2)];
+
+    const fn who(actor: u32) -> Who {
+        Who { actor, generation: 0 }
+    }
 
     fn freight() -> Freight {
         let freight = Freight::default();

@@ -54,6 +54,8 @@ pub struct Connection {
     received: AtomicU64,
     sent: [Arc<AtomicU64>; 2],
     round_trip: AtomicU64,
+    /// When it was looked at last, with bytes to and from it until then.
+    looked: Mutex<(Instant, [u64; 2])>,
 }
 
 impl Connection {
@@ -83,6 +85,7 @@ impl Connection {
             received: AtomicU64::new(0),
             sent,
             round_trip: AtomicU64::new(0),
+            looked: Mutex::new((Instant::now(), [0; 2])),
         });
         let (sending, shipping, hearing) = (connection.clone(), connection.clone(), connection.clone());
         let thread = |what: &str| format!("{what} {name}");
@@ -144,12 +147,20 @@ impl Connection {
         self.tell(Down::Invite { who, start });
     }
 
-    /// How it fares.
+    /// How it fares, and has fared since this was asked last.
     pub fn figures(&self) -> HostReport {
+        let sent = self.sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum();
+        let received = self.received.load(Ordering::Relaxed);
+        let mut looked = self.looked.lock();
+        let (at, before) = std::mem::replace(&mut *looked, (Instant::now(), [sent, received]));
+        let seconds = at.elapsed().as_secs_f64().max(1e-3);
         HostReport {
             name: self.name.clone(),
-            sent: self.sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum(),
-            received: self.received.load(Ordering::Relaxed),
+            away: None,
+            sent,
+            received,
+            sent_per_s: (sent - before[0]) as f64 / seconds,
+            received_per_s: received.saturating_sub(before[1]) as f64 / seconds,
             round_trip_ms: self.round_trip.load(Ordering::Relaxed) as f64 / 1e3,
         }
     }

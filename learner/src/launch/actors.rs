@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use actor::Restarts;
 use shared::config::Config;
-use shared::metrics::ActorReport;
+use shared::metrics::{ActorReport, HostReport};
 use shared::wire::LinkSender;
 
 use super::HOPELESS;
@@ -335,6 +335,19 @@ impl Actors {
             }
         }
         rows.sort_by_key(|row| row.index);
+    }
+
+    /// A row for each other host: what the gate says of those that are there, and for how long the others have been away.
+    pub fn hosts(&self, told: &[HostReport]) -> Vec<HostReport> {
+        let row = |host: &HostState| match (host.away, told.iter().find(|row| row.name == host.name)) {
+            (None, Some(row)) => row.clone(),
+            (away, _) => HostReport {
+                name: host.name.clone(),
+                away: away.map(|since| since.elapsed().as_secs_f64()),
+                ..HostReport::default()
+            },
+        };
+        self.hosts.iter().filter(|host| host.orders.is_some() || host.away.is_some()).map(row).collect()
     }
 
     /// Whether no process runs; those that have ended are not started again.

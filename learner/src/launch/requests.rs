@@ -177,8 +177,8 @@ impl Supervisor<'_> {
             return;
         }
         let count = self.actors.wanted();
-        let acting = self.last.actors.iter().filter(|actor| actor.version > 0).count();
-        if (acting, self.last.actors.len()) != (count, count) {
+        let acting = self.last.actors_on(None).filter(|actor| actor.version > 0).count();
+        if (acting, self.last.actors_on(None).count()) != (count, count) {
             return;
         }
         let mut options = self.requests.resolved.config.clone();

@@ -287,7 +287,7 @@ impl Supervisor<'_> {
                     evaluation.restarts = self.evaluator.restarts();
                 }
                 self.actors.complete(&mut report.actors);
-                report.hosts = self.hosts.clone();
+                report.hosts = self.actors.hosts(&self.hosts);
                 report.learner_restarts = self.learner.number();
                 let drawing = span("draw");
                 self.screen.update(&report);

@@ -2,7 +2,7 @@
 //! actor.
 
 use console::measure_text_width;
-use shared::metrics::{ActorReport, Phase, Report, Spread};
+use shared::metrics::{ActorReport, HostReport, Phase, Report, Spread};
 
 use super::text::{bytes, clean, count, duration, fit, grouped, number, rate, table, wrap};
 
@@ -28,6 +28,7 @@ pub fn within(report: &Report, width: usize, height: usize) -> Vec<String> {
     let [first, ..] = &mut lines[..] else { return lines };
     first.push_str(&bar(report, width.saturating_sub(measure_text_width(first))));
     lines.extend(evaluation(report, width));
+    lines.extend(hosts(report, width));
     let room = height.saturating_sub(lines.len() + 1);
     let rows = if report.actors.len() <= room { report.actors.len() } else { room.saturating_sub(1) };
     let (shown, rest) = report.actors.split_at(rows);
@@ -205,7 +206,7 @@ fn actors(actors: &[ActorReport], width: usize) -> Vec<String> {
 
 fn row(actor: &ActorReport) -> Vec<String> {
     vec![
-        actor.index.to_string(),
+        named(actor),
         grouped(actor.version),
         count(actor.lag_versions),
         count(actor.lag_updates),
@@ -215,6 +216,14 @@ fn row(actor: &ActorReport) -> Vec<String> {
         format!("{:.1}ms", actor.ack_ms),
         state(actor),
     ]
+}
+
+/// Its number, with the host that it is on if that is another one.
+pub(crate) fn named(actor: &ActorReport) -> String {
+    match &actor.host {
+        Some(host) => format!("{} {}", clean(host), actor.index),
+        None => actor.index.to_string(),
+    }
 }
 
 fn state(actor: &ActorReport) -> String {
@@ -240,13 +249,63 @@ pub(crate) fn others(rest: &[ActorReport], all: bool) -> Vec<String> {
     ]
 }
 
+/// Other hosts of which there are lines.
+const HOSTS: usize = 6;
+
+/// A line for each of the first other hosts, those that are away before the rest, and one for all that have none.
+pub(crate) fn hosts(report: &Report, width: usize) -> Vec<String> {
+    let mut rows: Vec<_> = report.hosts.iter().collect();
+    rows.sort_by(|a, b| b.away.unwrap_or(-1.0).total_cmp(&a.away.unwrap_or(-1.0)));
+    let shown = if rows.len() <= HOSTS { rows.len() } else { HOSTS - 1 };
+    let mut lines: Vec<_> = rows[..shown].iter().map(|row| fit("host", &host(report, row), width)).collect();
+    if shown < rows.len() {
+        let rest = &rows[shown..];
+        let sum =
+            |of: fn(&HostReport) -> f64| format!("{}/s", bytes(rest.iter().map(|row| of(row)).sum::<f64>() as u64));
+        let most = rest.iter().map(|row| row.round_trip_ms).fold(0.0, f64::max);
+        let parts = [
+            format!("{} more", rest.len()),
+            format!("to them {}", sum(|row| row.sent_per_s)),
+            format!("from them {}", sum(|row| row.received_per_s)),
+            format!("round trip at most {most:.0} ms"),
+        ];
+        lines.push(fit("host", &parts, width));
+    }
+    lines
+}
+
+fn host(report: &Report, row: &HostReport) -> Vec<String> {
+    let actors: Vec<_> = report.actors_on(Some(&row.name)).collect();
+    let lag = actors.iter().map(|actor| actor.lag_updates).max().unwrap_or(0);
+    let number = format!("{} actor{}", actors.len(), if actors.len() == 1 { "" } else { "s" });
+    match row.away {
+        Some(seconds) => {
+            vec![clean(&row.name), format!("away for {}", duration(seconds)), format!("its {number} wait")]
+        }
+        None => vec![
+            clean(&row.name),
+            number,
+            format!("lag at most {} updates", count(lag)),
+            format!("round trip {:.1} ms", row.round_trip_ms),
+            format!("to it {}/s", bytes(row.sent_per_s as u64)),
+            format!("from it {}/s", bytes(row.received_per_s as u64)),
+        ],
+    }
+}
+
 /// One line for a log file.
 pub fn heartbeat(report: &Report) -> String {
     let acting = report.actors.iter().filter(|a| a.pid != 0 && a.waits_for.is_empty()).count();
     let squeeze = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines = summary(report, usize::MAX).into_iter().chain(evaluation(report, usize::MAX));
     let summary = lines.map(squeeze).collect::<Vec<_>>().join(" | ");
-    format!("{summary} | {} actors, {acting} acting", report.actors.len())
+    let away = report.hosts.iter().filter(|host| host.away.is_some()).count();
+    let hosts = match (report.hosts.len(), away) {
+        (0, _) => String::new(),
+        (all, 0) => format!(", {all} other host{}", if all == 1 { "" } else { "s" }),
+        (all, away) => format!(", {all} other host{}, {away} away", if all == 1 { "" } else { "s" }),
+    };
+    format!("{summary} | {} actors, {acting} acting{hosts}", report.actors.len())
 }
 
 /// The last words about a run, in lines no wider than `width`.

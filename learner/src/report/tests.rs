@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use console::measure_text_width;
 use shared::config::Difference;
 use shared::metrics::{
-    ActorReport, EvaluatedReport, EvaluatingReport, EvaluationReport, ModuleRow, Phase, ReplayReport, Report,
-    StartReport, VitReport,
+    ActorReport, EvaluatedReport, EvaluatingReport, EvaluationReport, HostReport, ModuleRow, Phase, ReplayReport,
+    Report, StartReport, VitReport,
 };
 
 use super::*;
@@ -175,6 +175,35 @@ fn before_the_first_update_and_without_actors() {
     assert!(lines[0].starts_with("filling   0 of 256 steps before the first update"), "{}", lines[0]);
     assert_eq!(lines[3], "lag       no actors");
     assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn other_hosts_and_their_links() {
+    let host = |name: &str, away| HostReport {
+        name: name.into(),
+        away,
+        sent_per_s: 1536.0,
+        received_per_s: 3.0 * 1024.0 * 1024.0,
+        round_trip_ms: 41.2,
+        ..Default::default()
+    };
+    let mut report = report(3);
+    report.hosts = vec![host("near", None), host("far", Some(75.0))];
+    report.actors[1].host = Some("near".into());
+    report.actors[2].host = Some("near".into());
+    let all = lines(&report, 120);
+    assert_eq!(all[4], "host      far  away for 1m 15s  its 0 actors wait");
+    assert_eq!(
+        all[5],
+        "host      near  2 actors  lag at most 4 updates  round trip 41.2 ms  to it 1.50 KiB/s  from it 3.00 MiB/s"
+    );
+    assert!(all[8].trim_start().starts_with("near 1 "), "{}", all[8]);
+    assert!(heartbeat(&report).ends_with("3 actors, 3 acting, 2 other hosts, 1 away"), "{}", heartbeat(&report));
+    report.hosts = (0..100).map(|number| host(&format!("h{number}"), None)).collect();
+    let all = lines(&report, 100);
+    let rows: Vec<_> = all.iter().filter(|line| line.starts_with("host ")).collect();
+    assert_eq!(rows.len(), 6);
+    assert_eq!(*rows[5], "host      95 more  to them 142 KiB/s  from them 285 MiB/s  round trip at most 41 ms");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use console::{Alignment, measure_text_width, pad_str};
 use shared::metrics::{ActorReport, Phase, Report};
 
 use super::state::State;
+use crate::report::live::named;
 use crate::report::text::{bytes, clean, count, cut, duration};
 
 /// Time without a step and an acknowledgement after which an actor is said to be stuck.
@@ -156,7 +157,7 @@ pub(super) fn table(state: &State, width: usize) -> Vec<String> {
 fn cells(actor: &ActorReport, mark: &str) -> Vec<String> {
     vec![
         mark.into(),
-        actor.index.to_string(),
+        named(actor),
         if actor.pid == 0 { "-".into() } else { actor.pid.to_string() },
         count(actor.version),
         count(actor.lag_versions),

@@ -102,7 +102,7 @@ fn number(state: &mut State, mut typed: String, key: KeyCode) -> Option<Deed> {
 
 /// From the number asked for last, so that pressing a key twice counts twice.
 fn scale(state: &mut State, by: isize) -> Option<Deed> {
-    let now = state.report.as_ref().map_or(0, |report| report.actors.len());
+    let now = state.report.as_ref().map_or(0, |report| report.actors_on(None).count());
     let actors = state.wanted.unwrap_or(now).saturating_add_signed(by);
     state.wanted = Some(actors);
     ask(state, Request::Scale { actors })

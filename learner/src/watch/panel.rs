@@ -34,7 +34,7 @@ fn recorded(history: &History) -> Vec<String> {
     [("step", "steps"), ("update", "updates"), ("episode/count", "episodes")].into_iter().filter_map(whole).collect()
 }
 
-/// Rates and memory, replay, who waits for whom, lag, and evaluations where there are some: no line wider than `width`.
+/// Rates and memory, replay, who waits for whom, lag, and evaluations and other hosts where there are some: no line wider than `width`.
 pub(super) fn lines(report: &Report, width: usize) -> Vec<String> {
     let actors: u64 = report.actors.iter().map(|actor| actor.rss).sum();
     let learner = [
@@ -59,6 +59,7 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<String> {
         fit("lag", &lag, width),
     ];
     lines.extend(live::evaluation(report, width));
+    lines.extend(live::hosts(report, width));
     lines
 }
 

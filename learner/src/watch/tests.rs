@@ -68,6 +68,7 @@ fn report(actors: usize) -> Report {
         replay_ratio: 31.9,
         evaluation: None,
         actors,
+        hosts: Vec::new(),
         warnings: vec!["actor 1 (process 4001) has not taken a snapshot for 30 s: it may be stuck".into()],
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, Value};
-use shared::metrics::{ActorReport, Report};
+use shared::metrics::{ActorReport, HostReport, Report};
 
 use super::tail::Tail;
 
@@ -36,6 +36,7 @@ impl Collector for Numbers {
         if let Some(report) = &self.report {
             whole(&mut out, report)?;
             actors(&mut out, &report.actors)?;
+            hosts(&mut out, &report.hosts)?;
         }
         out.counter("updates_skipped", "Updates skipped because a value was not finite", self.skipped)?;
         recorded(&mut out, &self.newest)
@@ -78,6 +79,19 @@ fn actors(out: &mut Out, actors: &[ActorReport]) -> Result<(), Error> {
     each("actor_environment_steps", "Steps since it started", None, counter, |a| a.steps as f64)?;
     each("actor_restarts", "How often it was restarted", None, counter, |a| f64::from(a.restarts))?;
     each("actor_resident_memory", "Its memory", Some(Unit::Bytes), gauge, |a| a.rss as f64)
+}
+
+fn hosts(out: &mut Out, hosts: &[HostReport]) -> Result<(), Error> {
+    let mut each = |name, help, unit, kind, value: fn(&HostReport) -> f64| {
+        out.family(name, help, unit, kind, "host", hosts.iter().map(|h| (h.name.clone(), value(h))))
+    };
+    let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+    each("host_up", "1: it takes part, 0: it is away", None, gauge, |h| f64::from(h.away.is_none()))?;
+    let bytes = || Some(Unit::Bytes);
+    each("host_sent", "To it since it came or came back", bytes(), counter, |h| h.sent as f64)?;
+    each("host_received", "From it since it came or came back", bytes(), counter, |h| h.received as f64)?;
+    let seconds = Some(Unit::Seconds);
+    each("host_round_trip", "From a word to its echo", seconds, gauge, |h| h.round_trip_ms / 1e3)
 }
 
 /// What only records have.

@@ -134,15 +134,21 @@ pub struct ReplayReport {
     pub disk_cap_bytes: u64,
 }
 
-/// Another host that takes part.
+/// Another host that takes part, and its link.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostReport {
     /// Its name.
     pub name: String,
+    /// For how long it has been away, seconds; none if it is there.
+    pub away: Option<f64>,
     /// Bytes to it since it came, or came back.
     pub sent: u64,
     /// Bytes from it since then.
     pub received: u64,
+    /// Bytes to it in the last second.
+    pub sent_per_s: f64,
+    /// Bytes from it in the last second.
+    pub received_per_s: f64,
     /// From a word to its echo, milliseconds, on the clock of the learner's host.
     pub round_trip_ms: f64,
 }
@@ -235,6 +241,11 @@ pub struct EvaluatedReport {
 }
 
 impl Report {
+    /// Actors that are on this host; on the learner's for none.
+    pub fn actors_on<'a>(&'a self, host: Option<&'a str>) -> impl Iterator<Item = &'a ActorReport> {
+        self.actors.iter().filter(move |actor| actor.host.as_deref() == host)
+    }
+
     /// Lag over all actors that have a process, in versions, updates and seconds; none without any.
     pub fn lag(&self) -> Option<[Spread; 3]> {
         let there: Vec<&ActorReport> = self.actors.iter().filter(|actor| actor.pid != 0).collect();

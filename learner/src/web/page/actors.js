@@ -1,4 +1,4 @@
-// The table of actors, and what is said of one.
+// The tables of actors and of other hosts, and what is said of one.
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
@@ -16,7 +16,7 @@ const state = (a) => a.pid === 0 || silent(a) || !lags(a) ? doing(a) : `${doing(
 const rank = (a) => !lags(a) ? 2 : a.pid === 0 || silent(a) ? 0 : 1;
 
 const COLUMNS = [
-  ["actor", (a) => a.index], ["state", state], ["lag", (a) => a.lag_versions], ["updates behind", (a) => a.lag_updates],
+  ["actor", (a) => a.index], ["state", state], ["host", (a) => a.host ?? ""], ["lag", (a) => a.lag_versions], ["updates behind", (a) => a.lag_updates],
   ["age, s", (a) => a.lag_seconds, (x) => x.toFixed(2)], ["snapshot", (a) => a.version], ["steps", (a) => a.steps],
   ["steps/s", (a) => a.steps_per_s, (x) => x.toFixed(1)], ["ack, ms", (a) => a.ack_ms, (x) => x.toFixed(1)],
   ["memory", (a) => a.rss, bytes], ["restarts", (a) => a.restarts],
@@ -50,6 +50,25 @@ function show() {
     const row = document.createElement("tr");
     row.className = lags(actor) ? "late" : "";
     row.append(...COLUMNS.map(([, of, text]) => make("td", (text ?? String)(of(actor)))));
+    return row;
+  }));
+}
+
+const HOSTS = [
+  ["host", (h) => h.name], ["state", (h) => h.away === null ? "takes part" : `away for ${Math.floor(h.away)} s`],
+  ["actors", (h, of) => of.length], ["updates behind", (h, of) => of.reduce((most, a) => Math.max(most, a.lag_updates), 0)],
+  ["round trip, ms", (h) => h.round_trip_ms.toFixed(1)], ["to it", (h) => `${bytes(h.sent_per_s)}/s`], ["from it", (h) => `${bytes(h.received_per_s)}/s`],
+  ["sent", (h) => bytes(h.sent)], ["received", (h) => bytes(h.received)],
+];
+$("links").append(...HOSTS.map(([name]) => Object.assign(make("th", name), { scope: "col" })));
+
+// Nothing for a run without other hosts.
+export function showHosts(hosts) {
+  $("others").hidden = !hosts.length;
+  $("hosts").replaceChildren(...hosts.map((host) => {
+    const row = document.createElement("tr"), own = actors.filter((a) => a.host === host.name);
+    row.className = host.away === null ? "" : "late";
+    row.append(...HOSTS.map(([, of]) => make("td", of(host, own))));
     return row;
   }));
 }

@@ -1,5 +1,5 @@
 // The page about a run: what the launcher tells, as it comes; everything shown is set as text.
-import { bytes, showActors } from "/actors.js";
+import { bytes, showActors, showHosts } from "/actors.js";
 import { Chart, short } from "/chart.js";
 import { lookForMedia } from "/media.js";
 import { draw } from "/picture.js";
@@ -84,9 +84,10 @@ function showReport(r) {
     "Published snapshot": r.version.toLocaleString("en"), "Since the start": time(r.elapsed),
     ...(r.evaluation && { Evaluation: evaluation(r.evaluation) }),
   });
-  if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.length);
+  if (document.activeElement !== $("count") && !$("count").dataset.touched) $("count").value = Math.max(1, r.actors.filter((a) => !a.host).length);
   evaluations.hidden &&= !r.evaluation;
   showActors(r.actors);
+  showHosts(r.hosts);
   draw($("picture"), r);
   warn(r.warnings);
 }

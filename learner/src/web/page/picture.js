@@ -16,7 +16,7 @@ function box(svg, x, y, width, lines) {
 }
 
 const worst = (actors) => actors.reduce((most, a) => Math.max(most, a.lag_updates), 0);
-const row = (a) => ({ late: lags(a), lag: `${a.lag_updates} updates`, text: `actor ${a.index}: ${doing(a)}` });
+const row = (a) => ({ late: lags(a), lag: `${a.lag_updates} updates`, text: `actor ${a.index}${a.host ? ` on ${a.host}` : ""}: ${doing(a)}` });
 
 // One row for many actors that do the same.
 function group(what, actors, late = false) {
