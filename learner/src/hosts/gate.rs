@@ -44,11 +44,13 @@ pub fn run(args: &GateArgs) -> Result<(), RunError> {
         knock(&args.join, &hello).map_err(wire("joining the launcher"))?;
     let authority = Authority::of_run(&args.run)?;
     let path = args.run.join("config.toml");
-    let config = Config::load(&[path.to_string_lossy()], &[] as &[&str])?.hosts;
+    let config = Config::load(&[path.to_string_lossy()], &[] as &[&str])?;
+    let hold = config.sync.max_lag_updates > 0 && config.sync.max_lag_mode == "hard";
+    let config = config.hosts;
     let identity = config.secure.then(|| authority.gate()).transpose()?;
     let session = open(&Place::Listen(&config.listen), identity.as_ref())?;
     let local = Local { token: args.token.clone(), notices };
-    let gate = Arc::new(Gate { session, secret: authority.secret, local, hosts: Mutex::default() });
+    let gate = Arc::new(Gate { session, secret: authority.secret, hold, local, hosts: Mutex::default() });
     let greeting = gate.clone();
     let ear = Ear::new(&gate.session, key("hello", "*"))?;
     spawn("greet hosts", move || greeting.greet_all(&ear))?;
@@ -58,6 +60,8 @@ pub fn run(args: &GateArgs) -> Result<(), RunError> {
 struct Gate {
     session: Session,
     secret: String,
+    /// Whether actors are to wait while the run is not heard.
+    hold: bool,
     local: Local,
     /// Hosts that are there, by name.
     hosts: Mutex<BTreeMap<String, Arc<Connection>>>,
@@ -125,7 +129,7 @@ impl Gate {
         let answer = match self.check(&hello) {
             Ok(()) => {
                 self.admit(epoch, hello)?;
-                Answer::Welcome
+                Answer::Welcome { hold: self.hold }
             }
             Err(reason) => {
                 self.local.tell(&HostNotice::Refused { what: format!("host {}: {reason}", hello.name) });

@@ -15,8 +15,8 @@ use super::session::{Ear, Way};
 
 /// How often an end speaks that has nothing to say.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long an end may say nothing.
-pub const SILENCE: Duration = Duration::from_secs(10);
+/// How long an end may say nothing before the line counts as broken.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Most words in a packet, and most bytes beside them, unless one word alone has more.
 const MOST: (usize, usize) = (64, 256 << 10);
 
@@ -68,6 +68,11 @@ impl<W: DeserializeOwned> Listener<W> {
     /// Of a line that begins.
     pub fn new(ear: Ear) -> Self {
         Self { ear, next: 0, heard: Instant::now(), bytes: 0, words: PhantomData }
+    }
+
+    /// For how long nothing was heard.
+    pub fn silent(&self) -> Duration {
+        self.heard.elapsed()
     }
 
     /// Bytes so far.

@@ -1,6 +1,6 @@
 //! A host's relay: to its actors the learner, to the gate its actors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long an actor that was invited may take to come, and to be welcomed: the encoder may have to come first, over a slow network.
 const JOIN: Duration = Duration::from_secs(600);
+/// How long the run may say nothing before actors wait, where there is a bound on their lag: three times as long as it ever does.
+const HUSH: Duration = Duration::from_secs(3);
 /// How long actors may take to end with the run.
 const FAREWELL: Duration = Duration::from_secs(15);
 
@@ -99,7 +101,7 @@ impl Relay {
             running: actors.running(),
         };
         let words = pack(0, vec![(introduction, Vec::new())]).map_err(|e| HostError::Way { message: e.to_string() })?;
-        loop {
+        let hold = loop {
             if self.stop.load(Ordering::Acquire) {
                 // Nobody is there to take what they have.
                 actors.processes.clear();
@@ -110,17 +112,26 @@ impl Relay {
             let answer = unpack::<Answer>(&bytes).map_err(|e| HostError::Way { message: e.to_string() })?;
             match answer.words.into_iter().next() {
                 Some((Answer::Refused { reason }, _)) => return Err(HostError::Refused { reason }.into()),
-                Some((Answer::Welcome, _)) if up.is_heard() => break,
+                Some((Answer::Welcome { hold }, _)) if up.is_heard() => break hold,
                 _ => {}
             }
-        }
+        };
         say(format!("{} is part of the run, with {} actors", self.name, self.actors));
         store.reset();
         let (queue, queued) = unbounded();
         let sending = thread::Builder::new().name("to the gate".into());
         sending.spawn(move || send_all(&up, &queued, || false, || Up::Nothing)).map_err(HostError::Thread)?;
-        let mut serving =
-            Serving { relay: self, actors, store, queue, circuits: Circuits::default(), held_up: Vec::new() };
+        let mut serving = Serving {
+            relay: self,
+            actors,
+            store,
+            queue,
+            circuits: Circuits::default(),
+            held_up: Vec::new(),
+            hold,
+            paused: BTreeSet::new(),
+            unheard: false,
+        };
         Ok(serving.serve(Listener::new(down), &pieces))
     }
 }
@@ -136,6 +147,12 @@ struct Serving<'a> {
     circuits: Circuits,
     /// Welcomes that wait for the encoder.
     held_up: Vec<(Who, ToActor, [u8; 32], u64)>,
+    /// Whether actors wait while the run is not heard.
+    hold: bool,
+    /// Actors that the learner has told to pause.
+    paused: BTreeSet<Who>,
+    /// Whether the run is not heard, and actors wait for that.
+    unheard: bool,
 }
 
 impl Serving<'_> {
@@ -152,6 +169,7 @@ impl Serving<'_> {
                 }
                 Err(why) => return Ended::Broken(why),
             }
+            self.look(down.silent() > HUSH);
             while let Some(bytes) = pieces.recv(Duration::ZERO) {
                 if let Err(error) = self.piece(&bytes) {
                     return Ended::Broken(error.to_string());
@@ -168,6 +186,18 @@ impl Serving<'_> {
                 self.tell(Up::Goodbye);
                 return Ended::Over("left the run".into());
             }
+        }
+    }
+
+    /// How far actors lag while the run is not heard, nobody knows: they wait, if there is a bound.
+    fn look(&mut self, unheard: bool) {
+        if !self.hold || unheard == std::mem::replace(&mut self.unheard, unheard) {
+            return;
+        }
+        let all: Vec<Who> = self.circuits.lock().keys().copied().collect();
+        for who in all {
+            let on = unheard || self.paused.contains(&who);
+            self.pass_on(who, |link| link.send(&ToActor::Pause { on }));
         }
     }
 
@@ -193,12 +223,22 @@ impl Serving<'_> {
                 }
             }
             Down::Said(who, word, Beside::Encoder { digest, length }) => self.welcome(who, word, digest, length),
-            Down::Said(who, word, Beside::Nothing) => self.pass_on(who, |link| link.send(&word)),
+            Down::Said(who, word, Beside::Nothing) => {
+                match word {
+                    ToActor::Pause { on: true } => drop(self.paused.insert(who)),
+                    ToActor::Pause { on: false } => drop(self.paused.remove(&who)),
+                    _ => {}
+                }
+                self.pass_on(who, |link| link.send(&word));
+            }
             Down::Said(who, word, Beside::Snapshot(version)) => match self.store.snapshot(version) {
                 Some(region) => self.pass_on(who, |link| link.send_region(&word, region)),
                 None => drop(self.circuits.lock().remove(&who)),
             },
-            Down::Closed(who) => drop(self.circuits.lock().remove(&who)),
+            Down::Closed(who) => {
+                self.circuits.lock().remove(&who);
+                self.paused.remove(&who);
+            }
             Down::Stop { reason } => return Some(Ended::Over(reason)),
         }
         None
@@ -348,5 +388,50 @@ impl Actors {
             thread::sleep(TICK);
         }
         self.processes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::wire::pair;
+
+    use super::*;
+
+    #[test]
+    fn actors_with_a_bound_on_their_lag_wait_while_the_run_is_not_heard() {
+        let stop = Arc::default();
+        let (folder, cache) = (PathBuf::from("/nowhere"), PathBuf::from("/nowhere"));
+        let relay = Relay { name: "far".into(), secret: String::new(), actors: 2, folder, cache, stop };
+        let actors = &mut Actors { folder: "/nowhere".into(), token: String::new(), processes: BTreeMap::new() };
+        let (queue, _queued) = unbounded();
+        let mut serving = Serving {
+            relay: &relay,
+            actors,
+            store: &mut Store::new("/nowhere".into()),
+            queue,
+            circuits: Circuits::default(),
+            held_up: Vec::new(),
+            hold: true,
+            paused: BTreeSet::new(),
+            unheard: false,
+        };
+        let all = [0, 1].map(|actor| Who { actor, generation: 0 });
+        let ends = all.map(|who| {
+            let (sender, receiver) = pair().unwrap();
+            serving.circuits.lock().insert(who, sender);
+            receiver
+        });
+        // The second one is told to by the learner, too.
+        serving.hear(Down::Said(all[1], ToActor::Pause { on: true }, Beside::Nothing));
+        for unheard in [false, true, true, false] {
+            serving.look(unheard);
+        }
+        serving.hear(Down::Said(all[1], ToActor::Pause { on: false }, Beside::Nothing));
+        let heard = ends.map(|end: LinkReceiver<ToActor>| {
+            drop(serving.circuits.lock().clear());
+            std::iter::from_fn(|| end.recv().ok().map(|incoming| incoming.message)).collect::<Vec<_>>()
+        });
+        let [on, off] = [true, false].map(|on| ToActor::Pause { on });
+        assert_eq!(heard, [vec![on.clone(), off.clone()], vec![on.clone(), on.clone(), on, off]]);
     }
 }

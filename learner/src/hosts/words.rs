@@ -109,7 +109,10 @@ pub enum Down {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The host is part of the run.
-    Welcome,
+    Welcome {
+        /// Whether its actors are to wait while the run is not heard: no snapshot may be older than `sync.max_lag_updates`.
+        hold: bool,
+    },
     /// It is not.
     Refused {
         /// Why.
