@@ -428,7 +428,7 @@ mod tests {
         }
         serving.hear(Down::Said(all[1], ToActor::Pause { on: false }, Beside::Nothing));
         let heard = ends.map(|end: LinkReceiver<ToActor>| {
-            drop(serving.circuits.lock().clear());
+            serving.circuits.lock().clear();
             std::iter::from_fn(|| end.recv().ok().map(|incoming| incoming.message)).collect::<Vec<_>>()
         });
         let [on, off] = [true, false].map(|on| ToActor::Pause { on });

@@ -70,6 +70,10 @@ impl Event {
 
 /// Run until the end. `extra`: arguments that only the learner understands.
 pub fn supervise(resolved: &Resolved, extra: &[String]) -> Result<(), RunError> {
+    if !cfg!(feature = "hosts") && !resolved.config.hosts.listen.is_empty() {
+        let what = "hosts.listen is set, and this lucid was built without other hosts".into();
+        return Err(RunError::Child { what, help: "build it with the feature `hosts`, or clear the option".into() });
+    }
     trace::name_thread("supervise");
     // Without it, doors of killed processes stay in the system's folder for temporary files.
     let temporary = Temporary::open();
