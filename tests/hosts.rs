@@ -176,6 +176,62 @@ fn other_hosts_are_seen_on_the_page_and_in_metrics() {
 }
 
 #[test]
+fn of_two_hosts_with_one_name_the_newer_stays() {
+    let mut setup = Setup::new(&[]);
+    let token = setup.token("far");
+    let mut older = setup.relay(&token, &[]);
+    setup.acting("far", 1);
+    let newer = setup.relay(&token, &["--actors", "2"]);
+    wait_for("the older one to end", || older.child.try_wait().unwrap().is_some());
+    assert!(older.said().contains("another host has come as far"), "{}", older.said());
+    setup.run.report(|report| {
+        let pids = newer.actors();
+        report.actors.iter().filter(|actor| actor.version > 0 && pids.contains(&actor.pid)).count() == 2
+    });
+    setup.run.signal(Signal::INT);
+    setup.run.end_well();
+}
+
+/// `lucid launch` with a stand-in for ssh, which runs what it is told on this machine.
+#[test]
+fn a_run_is_launched_on_hosts_and_what_ends_there_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("ssh"), "echo to $1 >> \"$0.log\"; shift; exec sh -c \"$*\"\n").unwrap();
+    let host = |name: &str, actors: usize| {
+        let (lucid, folder) = (env!("CARGO_BIN_EXE_lucid"), at(name));
+        format!(
+            "[[host]]\nname = {name:?}\nssh = \"me@{name}\"\nactors = {actors}\nlucid = {lucid:?}\nfolder = {folder:?}\n"
+        )
+    };
+    let ways = format!("join = \"{}\"\nssh = [\"sh\", {:?}]\n", free_port(), at("ssh"));
+    fs::write(at("hosts.toml"), format!("{ways}{}{}", host("near", 1), host("far", 2))).unwrap();
+    let hosts = at("hosts.toml");
+    let args = ["--hosts", hosts.to_str().unwrap(), "-c", "dummy", "--actors", "1", "--set", "run.train_ratio=4"];
+    let mut run = Run::start_as("launch", Command::new(env!("CARGO_BIN_EXE_lucid")), &at("run"), &args, &[]);
+    run.make_steps(50);
+    let all = |report: &Report| {
+        let of = |name| report.actors_on(Some(name)).filter(|actor| actor.version > 0 && is_alive(actor.pid)).count();
+        [of("near"), of("far")] == [1, 2]
+    };
+    run.report(all);
+    let is_host = |args: &[String]| args.get(1).is_some_and(|arg| arg == "host");
+    let hosts = || children(run.pid()).into_iter().filter(|(_, args)| is_host(args)).map(|(pid, _)| pid);
+    let before: Vec<u32> = hosts().collect();
+    assert_eq!(before.len(), 2);
+    kill(before[0], Signal::KILL);
+    wait_for("the host to be started again", || hosts().any(|pid| !before.contains(&pid)));
+    run.report(all);
+    let hosts: Vec<u32> = hosts().collect();
+    run.signal(Signal::INT);
+    run.end_well();
+    assert!(hosts.iter().all(|pid| !is_alive(*pid)), "hosts end with the run");
+    let told = fs::read_to_string(at("ssh.log")).unwrap();
+    assert!(told.contains("to me@near") && told.contains("to me@far"), "{told}");
+    assert_eq!(fs::read_to_string(at("run/logs/host-far.log")).unwrap().matches("ended: the run has ended").count(), 1);
+}
+
+#[test]
 fn strangers_neither_join_nor_hear_anything() {
     let mut setup = Setup::new(&[]);
     let other = Setup::new(&[]);

@@ -1,22 +1,25 @@
 //! A run with actors on three other hosts, over a network that is slow, lossy, cut and mended, while processes die at both ends.
 //!
-//! LUCID_NETWORK_SECONDS (60), LUCID_NETWORK_ACTORS (2, of each host) and LUCID_CHAOS_SEED (1) say how long, how many, and with which faults.
+//! LUCID_NETWORK_SECONDS (60), LUCID_NETWORK_ACTORS (2, of each host) and LUCID_CHAOS_SEED (1) say how long, how many, and with which
+//! faults; with LUCID_NETWORK_NAMESPACES, each host and the run are in network namespaces of their own (needs root, and `ip`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use learner::control::{Client, Word};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rustix::process::Signal;
 use shared::metrics::{ActorReport, Report};
 
-use crate::chaos::{Seen, check_replay, listen, pause, signal, variable};
+use crate::chaos::{Seen, check_replay, listen as listen_to, pause, signal, variable};
 use crate::hosts::{free_port, token};
 use crate::slow_link::{Conditions, SlowLink};
 use crate::support::{Run, children, is_alive, wait_within};
@@ -57,19 +60,98 @@ const FAULTS: [Fault; 9] = [
     Fault::KillLearner,
 ];
 
+/// Where the run and the hosts are.
+enum Places {
+    /// All on this machine's own network.
+    Here,
+    /// In network namespaces, each with a cable of its own to this machine's: the run's, then one for each host.
+    Apart(Vec<String>),
+}
+
+impl Places {
+    fn new() -> Self {
+        if std::env::var_os("LUCID_NETWORK_NAMESPACES").is_none() {
+            return Self::Here;
+        }
+        let name = |number: usize| format!("lucid{}-{number}", std::process::id());
+        let places = Self::Apart((0..=HOSTS.len()).map(name).collect());
+        let Self::Apart(names) = &places else { return places };
+        for (number, name) in names.iter().enumerate() {
+            let (here, there) = (format!("lu{}-{number}", std::process::id()), "eth0");
+            ip(&format!("netns add {name}"));
+            ip(&format!("link add {here} type veth peer name {there} netns {name}"));
+            ip(&format!("address add 10.77.{number}.1/24 dev {here}"));
+            ip(&format!("link set {here} up"));
+            ip(&format!("-n {name} address add 10.77.{number}.2/24 dev {there}"));
+            ip(&format!("-n {name} link set {there} up"));
+            ip(&format!("-n {name} link set lo up"));
+        }
+        places
+    }
+
+    /// To start something at place 0, the run's, or of a host from 1 on.
+    fn command(&self, number: usize) -> Command {
+        let lucid = env!("CARGO_BIN_EXE_lucid");
+        match self {
+            Self::Here => Command::new(lucid),
+            Self::Apart(names) => {
+                let mut command = Command::new("ip");
+                // The process of `ip` becomes that of the program.
+                command.args(["netns", "exec", &names[number], lucid]);
+                command
+            }
+        }
+    }
+
+    /// Where the run listens, as it is told, and as it is reached from here.
+    fn listening(&self) -> (String, SocketAddr) {
+        match self {
+            Self::Here => {
+                let free = free_port();
+                (free.to_string(), free)
+            }
+            Self::Apart(_) => ("0.0.0.0:7447".into(), "10.77.0.2:7447".parse().unwrap()),
+        }
+    }
+
+    /// Where a host's network begins, as the host sees it.
+    fn gateway(&self, number: usize) -> String {
+        match self {
+            Self::Here => "127.0.0.1".into(),
+            Self::Apart(_) => format!("10.77.{number}.1"),
+        }
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        if let Self::Apart(names) = self {
+            names.iter().for_each(|name| drop(Command::new("ip").args(["netns", "delete", name]).status()));
+        }
+    }
+}
+
+fn ip(args: &str) {
+    let done = Command::new("ip").args(args.split(' ')).output().unwrap();
+    assert!(done.status.success(), "ip {args}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
 /// A host: a relay with its actors behind a network of its own.
 struct Host {
     link: SlowLink,
     token: PathBuf,
     folder: PathBuf,
     actors: usize,
+    /// Where it is.
+    number: usize,
     relay: Option<Child>,
 }
 
 impl Host {
-    fn start(&mut self) {
+    fn start(&mut self, places: &Places) {
         let output = File::options().create(true).append(true).open(self.folder.with_extension("out")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
+        let child = places
+            .command(self.number)
             .args(["host", "--token", self.token.to_str().unwrap(), "--actors", &self.actors.to_string()])
             .args(["--join", &self.link.address.to_string(), "--folder", self.folder.to_str().unwrap()])
             .env("XDG_CACHE_HOME", self.folder.join("cache"))
@@ -109,29 +191,31 @@ struct Network {
     seen: Arc<Mutex<Seen>>,
     /// Of each fault, how long it took until all went on, seconds.
     taken: BTreeMap<Fault, Vec<f64>>,
+    places: Places,
     _folder: tempfile::TempDir,
 }
 
 impl Network {
-    fn new(seed: u64, actors: usize) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let address = free_port();
-        let listening = format!("hosts.listen={address}");
-        let sets = ["run.train_ratio=1", "replay.size=5000", "checkpoint.every=2", "log.every=2", &listening];
-        let more = sets.iter().flat_map(|set| ["--set", set]);
-        let args: Vec<&str> = ["-c", "dummy", "--actors", "1"].into_iter().chain(more).collect();
-        let run = Run::start(&folder.path().join("run"), &args);
+    /// A run with these options, and so many actors on each host.
+    fn new(seed: u64, actors: usize, args: &[&str]) -> Self {
+        let (folder, places) = (tempfile::tempdir().unwrap(), Places::new());
+        let (listen, address) = places.listening();
+        let listening = format!("hosts.listen={listen}");
+        let args = [args, &["--actors", "1", "--set", &listening]].concat();
+        let run = Run::start_as("train", places.command(0), &folder.path().join("run"), &args, &[]);
         run.make_steps(50);
         let host = |(index, name): (usize, &&str)| {
-            let link = SlowLink::new("127.0.0.1", address, Conditions::FAR, seed + index as u64);
+            let number = index + 1;
+            let link = SlowLink::new(&places.gateway(number), address, Conditions::FAR, seed + number as u64);
             let token = token(&run.dir, name, &folder.path().join(format!("{name}.token")));
-            Host { link, token, folder: folder.path().join(name), actors, relay: None }
+            Host { link, token, folder: folder.path().join(name), actors, number, relay: None }
         };
         let hosts = HOSTS.iter().enumerate().map(host).collect();
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut network = Self { random, run, hosts, seen: Arc::default(), taken: BTreeMap::new(), _folder: folder };
-        network.hosts.iter_mut().for_each(Host::start);
-        listen(&network.seen, &network.run);
+        let (seen, taken) = Default::default();
+        let mut network = Self { random, run, hosts, seen, taken, places, _folder: folder };
+        network.hosts.iter_mut().for_each(|host| host.start(&network.places));
+        listen_to(&network.seen, &network.run);
         network
     }
 
@@ -149,14 +233,14 @@ impl Network {
             Fault::Reordered => self.worsen(index, Conditions { late: 0.3, twice: 0.1, ..far }, rest),
             Fault::KillRelay => {
                 self.hosts[index].kill();
-                self.hosts[index].start();
+                self.hosts[index].start(&self.places);
             }
             Fault::Vanish => {
                 self.hosts[index].link.change(Conditions { cut: true, ..far });
                 self.hosts[index].kill();
                 pause(rest);
                 self.hosts[index].link.change(far);
-                self.hosts[index].start();
+                self.hosts[index].start(&self.places);
             }
             Fault::StopRelay => {
                 signal(self.hosts[index].pid(), Signal::STOP);
@@ -249,7 +333,9 @@ fn table(taken: &BTreeMap<Fault, Vec<f64>>) -> String {
 fn whatever_the_network_does_nothing_that_was_counted_is_lost_or_counted_twice() {
     let seed = variable("LUCID_CHAOS_SEED", 1);
     let limit = Duration::from_secs(variable("LUCID_NETWORK_SECONDS", 60));
-    let mut network = Network::new(seed, variable("LUCID_NETWORK_ACTORS", 2) as usize);
+    let sets = ["run.train_ratio=1", "replay.size=5000", "checkpoint.every=2", "log.every=2"];
+    let args: Vec<&str> = ["-c", "dummy"].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
+    let mut network = Network::new(seed, variable("LUCID_NETWORK_ACTORS", 2) as usize, &args);
     network.go_on();
     let begun = Instant::now();
     while begun.elapsed() < limit {
@@ -268,4 +354,54 @@ fn whatever_the_network_does_nothing_that_was_counted_is_lost_or_counted_twice()
         table(&network.taken)
     );
     network.end();
+}
+
+/// Mean return of the last 20 episodes of a run.
+fn learned(report: &Report) -> f64 {
+    report.returns.iter().sum::<f64>() / report.returns.len() as f64
+}
+
+/// The last number of this name in a run's records.
+fn recorded(run: &Run, name: &str) -> f64 {
+    let text = std::fs::read_to_string(run.dir.join("metrics.jsonl")).unwrap();
+    let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    records.filter_map(|record| record[name].as_f64()).last().unwrap()
+}
+
+#[test]
+#[ignore = "trains twice, for LUCID_NETWORK_STEPS (40000) steps each: for hours"]
+fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_one_copy() {
+    let steps = variable("LUCID_NETWORK_STEPS", 40_000).to_string();
+    let own = ["-c", "cartpole", "--steps", &steps, "--set", "run.train_ratio=96", "--set", "run.seed=3"];
+    let folder = tempfile::tempdir().unwrap();
+    let mut beside = Run::start(&folder.path().join("beside"), &[&own[..], &["--actors", "25"]].concat());
+    let mut network = None;
+    let mut last = [Report::default(), Report::default()];
+    for far in [false, true] {
+        let run = if far { &mut network.insert(Network::new(3, 8, &own)).run } else { &mut beside };
+        let begun = Instant::now();
+        wait_within(PATIENCE, "a run that can be watched", &mut || Client::connect(&run.dir).is_ok());
+        let words = Client::connect(&run.dir).unwrap().watch().unwrap();
+        for word in words.map_while(Result::ok) {
+            if let Word::Report(report) = word
+                && !report.returns.is_empty()
+            {
+                last[usize::from(far)] = *report;
+            }
+        }
+        run.end_well();
+        let (where_, took) = (if far { "far" } else { "beside" }, begun.elapsed().as_secs_f64());
+        let report = &last[usize::from(far)];
+        let lag = report.actors.iter().map(|actor| actor.lag_updates).max();
+        println!("{where_}: {} steps in {took:.0} s, return {:.1}, lag {lag:?}", report.steps, learned(report));
+        report.hosts.iter().for_each(|host| println!("{host:?}"));
+    }
+    let [beside, far] = last;
+    assert!(learned(&far) > 0.5 * learned(&beside));
+    let snapshot = recorded(&network.unwrap().run, "snapshot/bytes");
+    for host in &far.hosts {
+        let bytes = host.sent as f64 / host.snapshots as f64;
+        println!("{}: {bytes:.0} bytes for each snapshot of {snapshot} that arrived, with 8 actors", host.name);
+        assert!(bytes < 1.5 * snapshot);
+    }
 }

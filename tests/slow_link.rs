@@ -134,7 +134,7 @@ impl Shared {
         let mut peers: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
         while let Some((bytes, from)) = self.recv(socket) {
             let peer = peers.entry(from).or_insert_with(|| {
-                let peer = Arc::new(UdpSocket::bind((socket.local_addr().unwrap().ip(), 0)).unwrap());
+                let peer = Arc::new(UdpSocket::bind("0.0.0.0:0").unwrap());
                 let (back, shared, socket, down) = (peer.clone(), self.clone(), socket.clone(), down.clone());
                 thread::spawn(move || {
                     while let Some((bytes, _)) = shared.recv(&back) {

@@ -29,9 +29,14 @@ impl Run {
 
     /// [`Self::start`] with variables of the environment.
     pub fn start_with(dir: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Self {
+        Self::start_as("train", Command::new(env!("CARGO_BIN_EXE_lucid")), dir, args, variables)
+    }
+
+    /// [`Self::start_with`] of `train`, or another word for it, by a command to which only arguments are to be added.
+    pub fn start_as(word: &str, mut lucid: Command, dir: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Self {
         let output = |end: &str| File::create(dir.with_extension(end)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_lucid"))
-            .arg("train")
+        let child = lucid
+            .arg(word)
             .args(args)
             .arg("--run")
             .arg(dir)

@@ -9,6 +9,8 @@ mod export;
 #[cfg(feature = "hosts")]
 mod host;
 mod import;
+#[cfg(feature = "hosts")]
+mod launch;
 mod params;
 mod plot;
 mod report;
@@ -65,6 +67,8 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Args),
     #[cfg(feature = "hosts")]
+    Launch(launch::Args),
+    #[cfg(feature = "hosts")]
     Host(host::Args),
     /// The gate for other hosts; started by `train`.
     #[cfg(feature = "hosts")]
@@ -102,6 +106,8 @@ pub fn main() -> Result<(), RunError> {
         Command::Report(args) => report::run(&args),
         Command::Vit(args) => vit::run(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "hosts")]
+        Command::Launch(args) => launch::run(args),
         #[cfg(feature = "hosts")]
         Command::Host(args) => host::run(args),
         #[cfg(feature = "hosts")]

@@ -21,6 +21,7 @@ use shared::wire::{
 use crate::RunError;
 use crate::ingest::Arrival;
 use crate::run::Run;
+use crate::versions::Published;
 use pace::{Pace, Verdict};
 
 /// Versions whose way to an actor is remembered until it has acted with them.
@@ -88,7 +89,7 @@ struct Slot {
 
 /// A snapshot that was sent and is not acknowledged.
 struct Flight {
-    version: u64,
+    published: Published,
     sent: Instant,
     told: bool,
 }
@@ -320,7 +321,8 @@ impl Link {
             if slot.in_flight.is_none()
                 && let Some(snapshot) = slot.snapshot.take().filter(|snapshot| snapshot.version > slot.taken)
             {
-                slot.in_flight = Some(Flight { version: snapshot.version, sent: Instant::now(), told: false });
+                slot.in_flight =
+                    Some(Flight { published: Published::of(&snapshot), sent: Instant::now(), told: false });
                 let message = ToActor::Snapshot { version: snapshot.version, update: snapshot.update };
                 return Some(Box::new(move |sender| sender.send_region(&message, &snapshot.region)));
             }
@@ -441,7 +443,9 @@ impl Link {
     /// Lag is computed from acknowledgements: what was sent does not count. A version that was not sent over this link is as good if it is
     /// newer: one copy goes to all actors of another host.
     fn taken(&self, run: &Run, version: u64, digest: u64) -> Result<(), String> {
-        let Some(published) = run.versions.get(version) else {
+        // However long it took: an actor may have been stopped.
+        let own = self.slot.lock().in_flight.as_ref().map(|flight| flight.published);
+        let Some(published) = own.filter(|own| own.version == version).or_else(|| run.versions.get(version)) else {
             return Err(format!("it acknowledged snapshot {version}, which was not published lately"));
         };
         if published.digest != digest {
@@ -478,7 +482,7 @@ impl Slot {
             return Err(format!("it went back from snapshot {} to {version}", self.taken));
         }
         self.taken = version;
-        Ok(self.in_flight.take_if(|flight| flight.version <= version).map(|flight| flight.sent))
+        Ok(self.in_flight.take_if(|flight| flight.published.version <= version).map(|flight| flight.sent))
     }
 }
 

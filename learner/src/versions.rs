@@ -7,8 +7,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use shared::snapshot::PolicySnapshot;
 
-/// Versions that may still be acknowledged; an actor that takes one which so many newer ones have followed is beyond help.
-const REMEMBERED: usize = 4096;
+/// Versions that may be acknowledged by actors to which another one was sent: those of hosts behind a slow network.
+const REMEMBERED: usize = 1 << 16;
 
 /// What an acknowledgement is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,14 +35,21 @@ struct Inner {
     recent: VecDeque<Published>,
 }
 
+impl Published {
+    /// What an acknowledgement of this one is compared with.
+    pub fn of(snapshot: &PolicySnapshot) -> Self {
+        let PolicySnapshot { version, update, digest, at, .. } = *snapshot;
+        Self { version, update, digest, at }
+    }
+}
+
 impl Versions {
     /// One more, newer than all before.
     pub fn push(&self, snapshot: &Arc<PolicySnapshot>) {
-        let PolicySnapshot { version, update, digest, at, .. } = **snapshot;
         let mut inner = self.inner.lock();
         inner.alive.retain(|earlier| earlier.strong_count() > 0);
         inner.alive.push(Arc::downgrade(snapshot));
-        inner.recent.push_back(Published { version, update, digest, at });
+        inner.recent.push_back(Published::of(snapshot));
         if inner.recent.len() > REMEMBERED {
             inner.recent.pop_front();
         }

@@ -2,6 +2,8 @@
 
 mod act;
 mod env;
+#[cfg(feature = "hosts")]
+mod hosts;
 mod losses;
 mod publish;
 mod scale;
@@ -42,6 +44,9 @@ pub enum Args {
     Losses(losses::Args),
     /// Whole runs with more and more actor processes.
     Scale(scale::Args),
+    /// Messages between hosts.
+    #[cfg(feature = "hosts")]
+    Hosts(hosts::Args),
     /// The frozen encoder: frames to features.
     Vit(vit::Args),
     /// A training step on features computed once, against one with the ViT in it.
@@ -127,6 +132,8 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         Args::Publish(args) => publish::run(args),
         Args::Losses(args) => losses::run(args),
         Args::Scale(args) => scale::run(args),
+        #[cfg(feature = "hosts")]
+        Args::Hosts(args) => hosts::run(args),
         Args::Vit(args) => vit::run(args),
         Args::Step(args) => step::run(args),
     }

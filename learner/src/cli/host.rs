@@ -1,6 +1,6 @@
 //! Other hosts: `lucid host`, `lucid host token`, and the gate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ use crate::RunError;
 use crate::hosts::{Authority, GateArgs, HostError, Relay, Token, connect, encoders, gate};
 use crate::launch::temporary::Temporary;
 use crate::report::say;
-use crate::threads::on_signals;
+use crate::threads::{on_signals, spawn};
 
 /// Have actors on this host take part in a run elsewhere, until it ends.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,8 @@ use crate::threads::on_signals;
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The file that `lucid host token` wrote where the run is.
+    /// The file that `lucid host token` wrote where the run is. `-`: it comes by standard input, up to a line with a dot; the host
+    /// leaves the run when that input ends.
     #[arg(long, required = true)]
     token: Option<PathBuf>,
     /// Where the run listens, HOST:PORT; by default what the token says.
@@ -86,7 +87,9 @@ fn write_token(args: &TokenArgs) -> Result<(), RunError> {
 }
 
 fn relay(args: Args) -> Result<(), RunError> {
-    let token = Token::read(args.token.as_deref().unwrap_or("".as_ref()))?;
+    let path = args.token.unwrap_or_default();
+    let by_input = path.as_os_str() == "-";
+    let token = if by_input { from_input()? } else { Token::read(&path)? };
     let join = args.join.unwrap_or(token.join);
     if join.is_empty() {
         return Err(HostError::NoAddress.into());
@@ -104,6 +107,9 @@ fn relay(args: Args) -> Result<(), RunError> {
         }
         true
     })?;
+    if by_input {
+        leave_at_end_of_input(stop.clone())?;
+    }
     say(format!("joining {join} as {}", token.name));
     let session = connect(&join, (!args.plain).then_some(&token.identity))?;
     std::fs::create_dir_all(args.folder.join("logs"))
@@ -119,6 +125,22 @@ fn relay(args: Args) -> Result<(), RunError> {
     let result = relay.run(&session);
     drop(temporary);
     result
+}
+
+fn from_input() -> Result<Token, RunError> {
+    let path = Path::new("standard input");
+    let failed = |source| HostError::File { path: path.into(), source };
+    let mut text = String::new();
+    while !text.ends_with("\n.\n") && std::io::stdin().read_line(&mut text).map_err(failed)? > 0 {}
+    Ok(Token::parse(text.trim_end_matches(".\n"), path)?)
+}
+
+/// Whoever started this has gone, and would start another one.
+fn leave_at_end_of_input(stop: Arc<AtomicBool>) -> Result<(), RunError> {
+    spawn("end of input", move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        stop.store(true, Ordering::Release);
+    })
 }
 
 /// The gate's whole life. When the launcher has gone, it ends.

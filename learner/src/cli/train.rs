@@ -1,6 +1,6 @@
 //! `lucid train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::vit::fetch_missing;
@@ -36,7 +36,17 @@ pub struct Args {
 
 /// Run it.
 pub fn run(args: Args) -> Result<(), RunError> {
+    run_with(args, vec![], |_| Ok(()))
+}
+
+/// Run it with further options, and with something that is started once its folder is there, and dropped when it has ended.
+pub fn run_with<T>(
+    args: Args,
+    more: Vec<String>,
+    start: impl FnOnce(&Path) -> Result<T, RunError>,
+) -> Result<(), RunError> {
     let mut sets = args.set;
+    sets.extend(more);
     sets.extend(args.actors.map(|n| format!("actor.count={n}")));
     sets.extend(args.steps.map(|n| format!("run.steps={n}")));
     sets.extend(args.minutes.map(|m| format!("run.minutes={m:?}")));
@@ -48,5 +58,6 @@ pub fn run(args: Args) -> Result<(), RunError> {
     let verb = if resolved.resumed { "going on with" } else { "new run in" };
     say(format!("{verb} {}", resolved.dir.display()));
     let extra: &[String] = if args.drop_damaged_replay { &["--drop-damaged-replay".into()] } else { &[] };
+    let _beside = start(&resolved.dir)?;
     supervise(&resolved, extra)
 }

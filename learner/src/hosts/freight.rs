@@ -53,6 +53,8 @@ struct State {
     encoder: Option<([u8; 32], Arc<Bulk>)>,
     /// The host lacks the encoder from this byte on.
     wanted: Option<u64>,
+    /// How many have arrived.
+    snapshots: u64,
     closed: bool,
 }
 
@@ -119,9 +121,15 @@ impl Freight {
         self.with(|state| {
             if let Some(there) = state.under_way.take_if(|(sent, _)| *sent == version) {
                 state.there = Some(there);
+                state.snapshots += 1;
             }
             state.tell()
         })
+    }
+
+    /// How many snapshots have arrived whole.
+    pub fn snapshots(&self) -> u64 {
+        self.state.lock().snapshots
     }
 
     /// The frozen encoder's region, by its digest.

@@ -160,6 +160,10 @@ impl Gate {
             return Ok(());
         }
         if let Some(before) = hosts.remove(&hello.name) {
+            if before.instance != hello.instance {
+                // If it is still there: else both would take each other's place for ever.
+                before.tell(Down::Stop { reason: format!("another host has come as {}", hello.name) });
+            }
             before.break_off("its host has come again");
         }
         let (gate, name) = (self.clone(), hello.name.clone());
@@ -169,7 +173,7 @@ impl Gate {
                 hosts.remove(&name);
             }
         };
-        let host = Connection::open(&self.session, epoch, &hello.name, self.local.clone(), gone)?;
+        let host = Connection::open(&self.session, epoch, &hello, self.local.clone(), gone)?;
         hosts.insert(hello.name.clone(), host);
         drop(hosts);
         let Introduction { name, actors, running, .. } = hello;

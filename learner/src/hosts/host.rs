@@ -15,7 +15,7 @@ use super::HostError;
 use super::freight::Freight;
 use super::line::{Listener, Word, send_all};
 use super::session::{Ear, Urgency, Way};
-use super::words::{Beside, Down, Up, key};
+use super::words::{Beside, Down, Introduction, Up, key};
 use crate::launch::{HostNotice, Who};
 use crate::threads::spawn;
 
@@ -42,6 +42,8 @@ impl Local {
 pub struct Connection {
     /// Which connection of the host.
     pub epoch: String,
+    /// Which relay it is of.
+    pub instance: u64,
     name: String,
     local: Local,
     queue: Sender<Word<Down>>,
@@ -63,7 +65,7 @@ impl Connection {
     pub fn open(
         session: &Session,
         epoch: &str,
-        name: &str,
+        hello: &Introduction,
         local: Local,
         gone: impl FnOnce(&Arc<Self>) + Send + 'static,
     ) -> Result<Arc<Self>, HostError> {
@@ -74,7 +76,8 @@ impl Connection {
         let sent = [down.sent(), pieces.sent()];
         let connection = Arc::new(Self {
             epoch: epoch.into(),
-            name: name.into(),
+            instance: hello.instance,
+            name: hello.name.clone(),
             local,
             queue,
             freight: Freight::default(),
@@ -88,7 +91,7 @@ impl Connection {
             looked: Mutex::new((Instant::now(), [0; 2])),
         });
         let (sending, shipping, hearing) = (connection.clone(), connection.clone(), connection.clone());
-        let thread = |what: &str| format!("{what} {name}");
+        let thread = |what: &str| format!("{what} {}", hello.name);
         let begun = connection.begun;
         let beat = move || Down::Beat { sent: begun.elapsed().as_micros() as u64 };
         let start = |name: String, body: Box<dyn FnOnce() + Send>| {
@@ -161,6 +164,7 @@ impl Connection {
             received,
             sent_per_s: (sent - before[0]) as f64 / seconds,
             received_per_s: received.saturating_sub(before[1]) as f64 / seconds,
+            snapshots: self.freight.snapshots(),
             round_trip_ms: self.round_trip.load(Ordering::Relaxed) as f64 / 1e3,
         }
     }

@@ -23,8 +23,8 @@ const MOST: (usize, usize) = (64, 256 << 10);
 /// A word with what lies beside it.
 pub type Word<W> = (W, Vec<u8>);
 
-/// Send what is queued, as long as somebody can queue something and the line is not given up; `beat` is said in between. Returns why
-/// sending ended.
+/// Send what is queued, as long as somebody can queue something and until the line is given up, and then what was queued before that;
+/// `beat` is said in between. Returns why sending ended.
 pub fn send_all<W: Serialize>(
     way: &Way,
     queue: &Receiver<Word<W>>,
@@ -33,11 +33,9 @@ pub fn send_all<W: Serialize>(
 ) -> String {
     let mut number = 0;
     loop {
-        if given_up() {
-            return "it was given up".into();
-        }
-        let first = match queue.recv_timeout(BEAT) {
+        let first = match queue.recv_timeout(if given_up() { Duration::ZERO } else { BEAT }) {
             Ok(word) => word,
+            Err(RecvTimeoutError::Timeout) if given_up() => return "it was given up".into(),
             Err(RecvTimeoutError::Timeout) => (beat(), Vec::new()),
             Err(RecvTimeoutError::Disconnected) => return "it was closed here".into(),
         };

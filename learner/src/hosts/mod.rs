@@ -5,6 +5,8 @@
 //! once for a host, however many actors it has. If anything on the way breaks, actors' links are closed at both ends, and what follows is
 //! what follows when a learner dies: actors keep what is not stored, and go on by another door.
 
+pub mod bench;
+mod fleet;
 mod freight;
 mod gate;
 mod host;
@@ -16,6 +18,7 @@ mod session;
 mod store;
 mod words;
 
+pub use fleet::Fleet;
 pub use gate::{GateArgs, run as gate};
 pub use relay::Relay;
 pub use secrets::{Authority, Identity, Token};
@@ -72,6 +75,15 @@ pub enum HostError {
     #[error("{path} does not admit anybody: {message}")]
     #[diagnostic(help("have another made where the run is: lucid host token RUN --name NAME"))]
     Token {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A file of hosts that is not right.
+    #[error("{path}: {message}")]
+    #[diagnostic(help("docs/hosts_ssh.md has an example"))]
+    Fleet {
         /// Which file.
         path: std::path::PathBuf,
         /// What is wrong.

@@ -53,6 +53,8 @@ pub struct Relay {
 struct Actors {
     folder: PathBuf,
     token: String,
+    /// Tells the gate that it is the same relay that comes again.
+    instance: u64,
     processes: BTreeMap<Who, Process>,
 }
 
@@ -69,7 +71,8 @@ impl Relay {
     pub fn run(&self, session: &Session) -> Result<(), RunError> {
         let token: [u8; 32] = rand::random();
         let token = blake3::Hash::from_bytes(token).to_hex().to_string();
-        let mut actors = Actors { folder: self.folder.clone(), token, processes: BTreeMap::new() };
+        let mut actors =
+            Actors { folder: self.folder.clone(), token, instance: rand::random(), processes: BTreeMap::new() };
         let mut store = Store::new(self.cache.clone());
         loop {
             let ended = self.connection(session, &mut actors, &mut store)?;
@@ -98,6 +101,7 @@ impl Relay {
             secret: self.secret.clone(),
             binary: env!("CARGO_PKG_VERSION").into(),
             actors: self.actors,
+            instance: actors.instance,
             running: actors.running(),
         };
         let words = pack(0, vec![(introduction, Vec::new())]).map_err(|e| HostError::Way { message: e.to_string() })?;
@@ -402,7 +406,8 @@ mod tests {
         let stop = Arc::default();
         let (folder, cache) = (PathBuf::from("/nowhere"), PathBuf::from("/nowhere"));
         let relay = Relay { name: "far".into(), secret: String::new(), actors: 2, folder, cache, stop };
-        let actors = &mut Actors { folder: "/nowhere".into(), token: String::new(), processes: BTreeMap::new() };
+        let actors =
+            &mut Actors { folder: "/nowhere".into(), token: String::new(), instance: 0, processes: BTreeMap::new() };
         let (queue, _queued) = unbounded();
         let mut serving = Serving {
             relay: &relay,

@@ -115,12 +115,22 @@ impl Token {
     /// From a file.
     pub fn read(path: &Path) -> Result<Self, HostError> {
         let text = fs::read_to_string(path).map_err(|source| HostError::File { path: path.into(), source })?;
-        toml::from_str(&text).map_err(|error| damaged(path, &error))
+        Self::parse(&text, path)
+    }
+
+    /// From text that came from `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, HostError> {
+        toml::from_str(text).map_err(|error| damaged(path, &error))
+    }
+
+    /// As text.
+    pub fn text(&self) -> Result<String, HostError> {
+        to_toml(self)
     }
 
     /// To a file that only its owner can read.
     pub fn write(&self, path: &Path) -> Result<(), HostError> {
-        write_secret(path, &to_toml(self)?)
+        write_secret(path, &self.text()?)
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Introduction {
     pub binary: String,
     /// Actors that it is to have.
     pub actors: u32,
+    /// Which relay it is, over all its connections.
+    pub instance: u64,
     /// Processes of actors that run there already, and lost the run.
     pub running: Vec<Who>,
 }

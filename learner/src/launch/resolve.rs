@@ -11,8 +11,8 @@ use crate::durable;
 use crate::error::io;
 
 /// What may change when a run is resumed: when it ends, how many act, how often something is evaluated, told or saved, and to
-/// whom.
-const HARMLESS: [&str; 10] = [
+/// whom, and where other hosts join.
+const HARMLESS: [&str; 11] = [
     "run.steps",
     "run.minutes",
     "actor.count",
@@ -21,6 +21,7 @@ const HARMLESS: [&str; 10] = [
     "sync.silence_timeout",
     "checkpoint.",
     "eval.",
+    "hosts.",
     "log.",
     "web.",
 ];

@@ -90,6 +90,7 @@ fn hosts(out: &mut Out, hosts: &[HostReport]) -> Result<(), Error> {
     let bytes = || Some(Unit::Bytes);
     each("host_sent", "To it since it came or came back", bytes(), counter, |h| h.sent as f64)?;
     each("host_received", "From it since it came or came back", bytes(), counter, |h| h.received as f64)?;
+    each("host_snapshots", "Snapshots that arrived there since then", None, counter, |h| h.snapshots as f64)?;
     let seconds = Some(Unit::Seconds);
     each("host_round_trip", "From a word to its echo", seconds, gauge, |h| h.round_trip_ms / 1e3)
 }

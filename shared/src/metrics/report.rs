@@ -149,6 +149,8 @@ pub struct HostReport {
     pub sent_per_s: f64,
     /// Bytes from it in the last second.
     pub received_per_s: f64,
+    /// Snapshots that have arrived there since then.
+    pub snapshots: u64,
     /// From a word to its echo, milliseconds, on the clock of the learner's host.
     pub round_trip_ms: f64,
 }
