@@ -18,6 +18,7 @@ mod one_copy;
 mod processes;
 mod pty;
 mod python;
+mod recipes;
 mod recovery;
 mod support;
 mod tamper;
