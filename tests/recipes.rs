@@ -1,7 +1,6 @@
 //! The recipes in `configs/cluster`: what can be checked of them without a cluster, and the one for Ray on a cluster of its own.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -84,12 +83,16 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let child =
-            python_with_packages().arg(CLUSTER).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = child.unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().into(), _folder: folder }
+        let output = folder.path().join("address");
+        let mut python = python_with_packages();
+        python.arg(CLUSTER).arg(folder.path()).stdin(Stdio::piped()).stdout(File::create(&output).unwrap());
+        let mut cluster = Self { child: python.spawn().unwrap(), address: String::new(), _folder: folder };
+        wait_for("a Ray cluster", || {
+            cluster.address = fs::read_to_string(&output).unwrap();
+            cluster.address.ends_with('\n')
+        });
+        cluster.address = cluster.address.trim().into();
+        cluster
     }
 }
 
@@ -97,6 +100,47 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // That its standard input ends is how it is told to.
         drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// The recipe's program, which does not outlive its test.
+struct Driver {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Driver {
+    /// Have a run in this folder, with an actor on each of the cluster's two nodes. Its output goes to a file beside the folder.
+    fn start(cluster: &Cluster, dir: &Path) -> Self {
+        let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port().to_string();
+        let output = dir.with_extension("out");
+        let file = File::create(&output).unwrap();
+        let child = python_with_packages()
+            .arg(format!("{RECIPES}/ray_hosts.py"))
+            .args(["--address", &cluster.address, "--port", &port, "--lucid", env!("CARGO_BIN_EXE_lucid")])
+            .args(["--hosts", "1", "--actors", "1", "--learner-cpus", "1", "--run", dir.to_str().unwrap()])
+            .args(["--", "-c", "dummy", "--actors", "1", "--set", "run.train_ratio=1"])
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, output }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.output).unwrap()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
@@ -117,29 +161,17 @@ fn acts(run: &Path, host: &str) -> bool {
 fn a_run_on_a_ray_cluster_has_actors_on_the_other_node_and_ends_in_order() {
     let cluster = Cluster::start();
     let folder = tempfile::tempdir().unwrap();
-    let (dir, output) = (folder.path().join("run"), folder.path().join("driver.out"));
-    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port().to_string();
-    let file = File::create(&output).unwrap();
-    let mut driver = python_with_packages()
-        .arg(format!("{RECIPES}/ray_hosts.py"))
-        .args(["--address", &cluster.address, "--hosts", "1", "--actors", "1", "--learner-cpus", "1", "--port", &port])
-        .args(["--lucid", env!("CARGO_BIN_EXE_lucid"), "--run", dir.to_str().unwrap()])
-        .args(["--", "-c", "dummy", "--actors", "1", "--set", "run.train_ratio=1"])
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .spawn()
-        .unwrap();
-    let said = || fs::read_to_string(&output).unwrap();
+    let dir = folder.path().join("run");
+    let mut driver = Driver::start(&cluster, &dir);
     wait_for("an actor on the other node", || {
-        assert!(driver.try_wait().unwrap().is_none(), "{}", said());
+        assert!(!driver.has_ended(), "{}", driver.said());
         acts(&dir, "ray-1")
     });
-    kill(driver.id(), Signal::INT);
-    wait_for("the driver to end", || driver.try_wait().unwrap().is_some());
-    assert!(driver.wait().unwrap().success(), "{}", said());
-    for line in ["learner ended with 0", "ray-1 ended with 0", "ray-1 is part of the run", "ended in order"] {
-        assert!(said().contains(line), "{line}: {}", said());
+    kill(driver.child.id(), Signal::INT);
+    wait_for("the driver to end", || driver.has_ended());
+    assert!(driver.child.wait().unwrap().success(), "{}", driver.said());
+    for line in ["ray-1 is part of the run", "ended in order", "learner ended with 0", "ray-1 ended with 0"] {
+        assert!(driver.said().contains(line), "{line}: {}", driver.said());
     }
     assert!(checkpoint(&dir).counters.env_steps > 0);
 }

@@ -118,7 +118,7 @@ def outcome(ended):
     try:
         return ray.get(ended)
     except ray.exceptions.RayError as error:
-        return f"its node or worker was lost: {error}"
+        return f"an error of Ray's: {error}"
 
 
 def main():
