@@ -19,6 +19,7 @@ mod one_copy;
 mod processes;
 mod pty;
 mod python;
+mod recipes;
 mod recovery;
 mod slow_link;
 mod support;

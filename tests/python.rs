@@ -37,6 +37,21 @@ pub fn bare(name: &str) -> PathBuf {
     folder
 }
 
+/// A virtual environment with these packages, which pip fills once for all runs of the tests.
+pub fn filled(name: &str, packages: &[&str]) -> PathBuf {
+    let folder = bare(name);
+    // Written when all is there.
+    let done = folder.join("packages");
+    if fs::read_to_string(&done).ok() != Some(packages.join("\n")) {
+        let lib = fs::read_dir(folder.join("lib")).unwrap().next().unwrap().unwrap().path();
+        let target = lib.join("site-packages");
+        let pip = ["-m", "pip", "install", "--quiet", "--upgrade", "--target", target.to_str().unwrap()];
+        run(Path::new("python3"), &[&pip[..], packages].concat());
+        fs::write(done, packages.join("\n")).unwrap();
+    }
+    folder
+}
+
 fn run(python: &Path, args: &[&str]) -> String {
     let output = Command::new(python).args(args).output().expect("Python 3 with pip");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

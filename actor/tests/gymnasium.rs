@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+// Not all of the Pythons there are of use here.
+#[allow(dead_code)]
 #[path = "../../tests/python.rs"]
 mod python;
 

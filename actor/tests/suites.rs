@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-// Of the Pythons there only the empty one is of use here.
+// Of the Pythons there only one is of use here.
 #[allow(dead_code)]
 #[path = "../../tests/python.rs"]
 mod python;
@@ -36,18 +36,7 @@ const SEED: u64 = 5;
 fn with_suites() -> &'static str {
     static PYTHON: OnceLock<String> = OnceLock::new();
     PYTHON.get_or_init(|| {
-        let folder = python::bare("suites-venv");
-        // Written when all is there.
-        let done = folder.join("packages");
-        if std::fs::read_to_string(&done).ok() != Some(PACKAGES.join("\n")) {
-            let packages = std::fs::read_dir(folder.join("lib")).unwrap().next().unwrap().unwrap().path();
-            let packages = packages.join("site-packages");
-            let pip = ["-m", "pip", "install", "--quiet", "--upgrade", "--target", packages.to_str().unwrap()];
-            let output = Command::new("python3").args(pip).args(PACKAGES).output().expect("Python 3 with pip");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            std::fs::write(done, PACKAGES.join("\n")).unwrap();
-        }
-        folder.join("bin/python3").to_str().unwrap().into()
+        python::filled("suites-venv", &PACKAGES).join("bin/python3").to_str().unwrap().into()
     })
 }
 
