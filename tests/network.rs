@@ -365,7 +365,7 @@ fn learned(report: &Report) -> f64 {
 fn recorded(run: &Run, name: &str) -> f64 {
     let text = std::fs::read_to_string(run.dir.join("metrics.jsonl")).unwrap();
     let records = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    records.filter_map(|record| record[name].as_f64()).last().unwrap()
+    records.filter_map(|record| record[name].as_f64()).next_back().unwrap()
 }
 
 #[test]

@@ -35,9 +35,7 @@ const SEED: u64 = 5;
 
 fn with_suites() -> &'static str {
     static PYTHON: OnceLock<String> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        python::filled("suites-venv", &PACKAGES).join("bin/python3").to_str().unwrap().into()
-    })
+    PYTHON.get_or_init(|| python::filled("suites-venv", &PACKAGES).join("bin/python3").to_str().unwrap().into())
 }
 
 fn config(preset: &str, sets: &[&str], python: &str) -> EnvConfig {

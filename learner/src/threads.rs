@@ -13,12 +13,12 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(
     thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(io("start", name.as_ref()))
 }
 
-/// Call `heard` on a thread of its own for each of these signals, until it says that nobody listens any more.
-pub(crate) fn on_signals(signals: &[i32], mut heard: impl FnMut() -> bool + Send + 'static) -> Result<(), RunError> {
+/// Call `heard` on a thread of its own with each of these signals that comes, until it says that nobody listens any more.
+pub(crate) fn on_signals(signals: &[i32], mut heard: impl FnMut(i32) -> bool + Send + 'static) -> Result<(), RunError> {
     let mut signals = Signals::new(signals).map_err(io("watch", Path::new("signals")))?;
     spawn("signals", move || {
-        for _ in signals.forever() {
-            if !heard() {
+        for signal in signals.forever() {
+            if !heard(signal) {
                 return;
             }
         }

@@ -11,7 +11,7 @@ use super::child;
 use crate::RunError;
 use crate::hosts::{Authority, GateArgs, HostError, Relay, Token, connect, encoders, gate};
 use crate::launch::temporary::Temporary;
-use crate::report::say;
+use crate::report::{complain, say};
 use crate::threads::{on_signals, spawn};
 
 /// Have actors on this host take part in a run elsewhere, until it ends.
@@ -96,12 +96,12 @@ fn relay(args: Args) -> Result<(), RunError> {
     }
     let temporary = Temporary::open();
     if let Err(error) = &temporary {
-        tracing::warn!("no folder for doors: {error}");
+        complain(format!("no folder for doors: {error}"));
     }
     let stop = Arc::new(AtomicBool::new(false));
     let heard = stop.clone();
-    on_signals(&[SIGINT, SIGTERM], move || {
-        if heard.swap(true, Ordering::AcqRel) {
+    on_signals(&[SIGINT, SIGTERM], move |signal| {
+        if heard.swap(true, Ordering::AcqRel) && signal == SIGINT {
             // Asked twice. Actors end with this process.
             std::process::exit(130);
         }

@@ -320,11 +320,14 @@ impl Guest {
     fn receive(self, door: Doorway) {
         let visitor: Visitor<ToLearner, ToActor> = match door.accept(JOIN) {
             Ok(visitor) => visitor,
-            Err(error) => return tracing::warn!("actor {} did not come: {error}", self.who.actor),
+            Err(error) => return complain(format!("actor {} did not come: {error}", self.who.actor)),
         };
         let ToLearner::Hello(hello) = visitor.first else { return };
         if hello.token != self.token {
-            return tracing::warn!("a stranger (process {}) came to the door of actor {}", hello.pid, self.who.actor);
+            return complain(format!(
+                "a stranger (process {}) came to the door of actor {}",
+                hello.pid, self.who.actor
+            ));
         }
         self.circuits.lock().insert(self.who, visitor.sender);
         self.tell(ToLearner::Hello(hello), Vec::new());

@@ -61,9 +61,11 @@ impl Authority {
         let kept = match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|error| damaged(&path, &error))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let made = make()?;
-                write_secret(&path, &to_toml(&made)?)?;
-                made
+                write_once(&path, &to_toml(&make()?)?)?;
+                // Perhaps another process was faster.
+                let text =
+                    fs::read_to_string(&path).map_err(|source| HostError::File { path: path.clone(), source })?;
+                toml::from_str(&text).map_err(|error| damaged(&path, &error))?
             }
             Err(error) => return Err(HostError::File { path, source: error }),
         };
@@ -145,6 +147,20 @@ fn write_secret(path: &Path, text: &str) -> Result<(), HostError> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)
+}
+
+/// As a whole or not at all; a file that is there already stays.
+fn write_once(path: &Path, text: &str) -> Result<(), HostError> {
+    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+    write_secret(&aside, text)?;
+    let linked = fs::hard_link(&aside, path);
+    let _ = fs::remove_file(&aside);
+    match linked {
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(HostError::File { path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unmade(error: rcgen::Error) -> HostError {

@@ -43,7 +43,7 @@ pub(super) enum Event {
     /// The gate of this number said something.
     Gate(u32, HostNotice),
     /// Ctrl-C or a request to terminate.
-    Signal,
+    Signal(i32),
     /// Somebody asks for something.
     Asked(Asked),
 }
@@ -62,7 +62,7 @@ impl Event {
             Self::Said(..) => "hear the learner",
             Self::GateCame(_) => "greet the gate",
             Self::Gate(..) => "hear the gate",
-            Self::Signal => "stop",
+            Self::Signal(_) => "stop",
             Self::Asked(_) => "take a request",
         }
     }
@@ -149,7 +149,7 @@ fn token() -> String {
 }
 
 fn watch_signals(events: Sender<Event>) -> Result<(), RunError> {
-    on_signals(&[SIGINT, SIGTERM], move || events.send(Event::Signal).is_ok())
+    on_signals(&[SIGINT, SIGTERM], move |signal| events.send(Event::Signal(signal)).is_ok())
 }
 
 pub(super) struct Supervisor<'a> {
@@ -235,8 +235,10 @@ impl Supervisor<'_> {
                 self.asked(asked);
                 Ok(())
             }
-            Event::Signal if self.interrupted => Err(RunError::Interrupted { help: self.how_to_resume() }),
-            Event::Signal => {
+            Event::Signal(SIGINT) if self.interrupted => Err(RunError::Interrupted { help: self.how_to_resume() }),
+            // Schedulers of clusters repeat it.
+            Event::Signal(_) if self.interrupted => Ok(()),
+            Event::Signal(_) => {
                 self.interrupted = true;
                 self.screen.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
                 self.stop("interrupted");

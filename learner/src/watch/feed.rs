@@ -101,5 +101,5 @@ pub(super) fn keys(events: Sender<Event>) -> Result<(), RunError> {
 
 /// Pass on signals to end.
 pub(super) fn signals(events: Sender<Event>) -> Result<(), RunError> {
-    on_signals(&[SIGINT, SIGTERM, SIGHUP], move || events.send(Event::Signal).is_ok())
+    on_signals(&[SIGINT, SIGTERM, SIGHUP], move |_| events.send(Event::Signal).is_ok())
 }
