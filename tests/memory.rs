@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use shared::metrics::Report;
 
 use crate::support::{Run, children, kill, wait_within};
 
@@ -24,18 +25,22 @@ struct Held {
 /// Of a process; none if it has just ended.
 fn held(pid: u32) -> Option<Held> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").trim().parse::<usize>().ok()
+    };
     Some(Held {
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count(),
         mappings: fs::read_to_string(format!("/proc/{pid}/maps")).ok()?.lines().count(),
-        resident: line.trim().trim_end_matches(" kB").trim().parse().ok()?,
+        // Without pages of the program's file, of which the system maps more or fewer.
+        resident: kib("RssAnon")? + kib("RssShmem")?,
     })
 }
 
 /// What each process held, in reports until so many versions are published: of each figure, the smallest first.
-fn held_until(run: &Run, version: u64) -> BTreeMap<u32, [Vec<usize>; 3]> {
+fn held_until(run: &Run, reports: impl Iterator<Item = Report>, version: u64) -> BTreeMap<u32, [Vec<usize>; 3]> {
     let mut seen = BTreeMap::<u32, [Vec<usize>; 3]>::new();
-    for report in run.reports() {
+    for report in reports {
         let processes = children(run.pid()).into_iter().map(|(pid, _)| pid).chain([run.pid()]);
         for (pid, now) in processes.filter_map(|pid| Some((pid, held(pid)?))) {
             let figures = seen.entry(pid).or_default();
@@ -89,10 +94,12 @@ fn thousands_of_snapshots_for_eight_actors_of_which_one_is_slow_and_one_stopped_
     let done = Arc::new(AtomicBool::new(false));
     let slowing = slow_down(slow, done.clone());
     let processes = children(run.pid()).len();
-    held_until(&run, publishes / 4);
-    let early = held_until(&run, publishes / 2);
-    held_until(&run, 3 * publishes / 4);
-    let late = held_until(&run, publishes);
+    // By one connection: what threads of another one need stays for the next.
+    let mut reports = run.reports();
+    held_until(&run, &mut reports, publishes / 4);
+    let early = held_until(&run, &mut reports, publishes / 2);
+    held_until(&run, &mut reports, 3 * publishes / 4);
+    let late = held_until(&run, reports, publishes);
     done.store(true, Ordering::Release);
     slowing.join().unwrap();
     kill(stopped, Signal::CONT);
