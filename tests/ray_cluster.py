@@ -1,6 +1,11 @@
 """A Ray cluster of two nodes on this machine, until the standard input ends. Prints its address."""
 
+import os
 import sys
+
+# Where Ray keeps the address, too, in a folder that must be there.
+os.environ["RAY_TMPDIR"] = sys.argv[1]
+os.makedirs(os.path.join(sys.argv[1], "ray"), exist_ok=True)
 
 from ray.cluster_utils import Cluster
 

@@ -88,6 +88,7 @@ impl Cluster {
         python.arg(CLUSTER).arg(folder.path()).stdin(Stdio::piped()).stdout(File::create(&output).unwrap());
         let mut cluster = Self { child: python.spawn().unwrap(), address: String::new(), _folder: folder };
         wait_for("a Ray cluster", || {
+            assert!(cluster.child.try_wait().unwrap().is_none(), "it has ended");
             cluster.address = fs::read_to_string(&output).unwrap();
             cluster.address.ends_with('\n')
         });

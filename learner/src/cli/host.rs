@@ -121,6 +121,7 @@ fn relay(args: Args) -> Result<(), RunError> {
         folder: args.folder,
         cache: encoders(),
         stop,
+        tap: None,
     };
     let result = relay.run(&session);
     drop(temporary);

@@ -6,6 +6,7 @@
 //! what follows when a learner dies: actors keep what is not stored, and go on by another door.
 
 pub mod bench;
+pub mod fake;
 mod fleet;
 mod freight;
 mod gate;

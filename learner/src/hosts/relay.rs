@@ -47,6 +47,8 @@ pub struct Relay {
     pub cache: PathBuf,
     /// Raised when it is to end.
     pub stop: Arc<AtomicBool>,
+    /// Hears what actors say, and when.
+    pub tap: Option<Sender<(Instant, ToLearner, Vec<u8>)>>,
 }
 
 /// Actors, over all connections.
@@ -91,34 +93,12 @@ impl Relay {
 
     /// Introduce this host until it is answered, then serve until the connection breaks.
     fn connection(&self, session: &Session, actors: &mut Actors, store: &mut Store) -> Result<Ended, RunError> {
-        let epoch = format!("{:016x}", rand::random::<u64>());
-        let ear = |what| Ear::new(session, key(what, &epoch));
-        let (answers, down, pieces) = (ear("answer")?, ear("down")?, ear("piece")?);
-        let hello = Way::new(session, key("hello", &epoch), Urgency::Words)?;
-        let up = Way::new(session, key("up", &epoch), Urgency::Words)?;
-        let introduction = Introduction {
-            name: self.name.clone(),
-            secret: self.secret.clone(),
-            binary: env!("CARGO_PKG_VERSION").into(),
-            actors: self.actors,
-            instance: actors.instance,
-            running: actors.running(),
-        };
-        let words = pack(0, vec![(introduction, Vec::new())]).map_err(|e| HostError::Way { message: e.to_string() })?;
-        let hold = loop {
-            if self.stop.load(Ordering::Acquire) {
-                // Nobody is there to take what they have.
-                actors.processes.clear();
-                return Ok(Ended::Over("interrupted".into()));
-            }
-            hello.send(words.clone())?;
-            let Some(bytes) = answers.recv(AGAIN) else { continue };
-            let answer = unpack::<Answer>(&bytes).map_err(|e| HostError::Way { message: e.to_string() })?;
-            match answer.words.into_iter().next() {
-                Some((Answer::Refused { reason }, _)) => return Err(HostError::Refused { reason }.into()),
-                Some((Answer::Welcome { hold }, _)) if up.is_heard() => break hold,
-                _ => {}
-            }
+        let (instance, running) = (actors.instance, actors.running());
+        let met = introduce(session, &self.name, &self.secret, self.actors, instance, &running, &self.stop)?;
+        let Some(Met { up, down, pieces, hold }) = met else {
+            // Nobody is there to take what they have.
+            actors.processes.clear();
+            return Ok(Ended::Over("interrupted".into()));
         };
         say(format!("{} is part of the run, with {} actors", self.name, self.actors));
         store.reset();
@@ -138,6 +118,55 @@ impl Relay {
         };
         Ok(serving.serve(Listener::new(down), &pieces))
     }
+}
+
+/// A connection that the gate has welcomed.
+pub struct Met {
+    /// To the gate.
+    pub up: Way,
+    /// From the gate, words.
+    pub down: Ear,
+    /// From the gate, pieces of what is long.
+    pub pieces: Ear,
+    /// Whether actors are to wait while the run is not heard.
+    pub hold: bool,
+}
+
+/// Introduce a host to the gate until it is answered; none if it is told to stop before.
+pub fn introduce(
+    session: &Session,
+    name: &str,
+    secret: &str,
+    actors: u32,
+    instance: u64,
+    running: &[Who],
+    stop: &AtomicBool,
+) -> Result<Option<Met>, HostError> {
+    let epoch = format!("{:016x}", rand::random::<u64>());
+    let ear = |what| Ear::new(session, key(what, &epoch));
+    let (answers, down, pieces) = (ear("answer")?, ear("down")?, ear("piece")?);
+    let hello = Way::new(session, key("hello", &epoch), Urgency::Words)?;
+    let up = Way::new(session, key("up", &epoch), Urgency::Words)?;
+    let introduction = Introduction {
+        name: name.into(),
+        secret: secret.into(),
+        binary: env!("CARGO_PKG_VERSION").into(),
+        actors,
+        instance,
+        running: running.to_vec(),
+    };
+    let words = pack(0, vec![(introduction, Vec::new())]).map_err(|e| HostError::Way { message: e.to_string() })?;
+    while !stop.load(Ordering::Acquire) {
+        hello.send(words.clone())?;
+        let Some(bytes) = answers.recv(AGAIN) else { continue };
+        let answer = unpack::<Answer>(&bytes).map_err(|e| HostError::Way { message: e.to_string() })?;
+        match answer.words.into_iter().next() {
+            Some((Answer::Refused { reason }, _)) => return Err(HostError::Refused { reason }),
+            Some((Answer::Welcome { hold }, _)) if up.is_heard() => return Ok(Some(Met { up, down, pieces, hold })),
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Links of actors that came through their doors, and those that are closing.
@@ -294,7 +323,7 @@ impl Serving<'_> {
         let pid = self.actors.call(who, door.name())?;
         self.tell(Up::Started(who, pid));
         let (queue, circuits, token) = (self.queue.clone(), self.circuits.clone(), self.actors.token.clone());
-        let guest = Guest { who, token, queue, circuits };
+        let guest = Guest { who, token, queue, circuits, tap: self.relay.tap.clone() };
         let threads = thread::Builder::new().name(format!("from actor {}", who.actor));
         threads.spawn(move || guest.receive(door)).map(drop).map_err(|e| HostError::Thread(e).into())
     }
@@ -313,6 +342,7 @@ struct Guest {
     token: String,
     queue: Sender<Word<Up>>,
     circuits: Circuits,
+    tap: Option<Sender<(Instant, ToLearner, Vec<u8>)>>,
 }
 
 impl Guest {
@@ -350,6 +380,9 @@ impl Guest {
     }
 
     fn tell(&self, word: ToLearner, beside: Vec<u8>) {
+        if let Some(tap) = &self.tap {
+            let _ = tap.send((Instant::now(), word.clone(), beside.clone()));
+        }
         let _ = self.queue.send((Up::Said(self.who, word), beside));
     }
 }
