@@ -35,10 +35,11 @@ fn word() -> ToLearner {
 }
 
 /// Chunks of so many bytes each second from one end of a link between processes to the other, as from an actor beside the learner.
-pub fn beside(bytes: &[u8], time: Duration) -> Result<f64, HostError> {
+pub fn beside(bytes: usize, time: Duration) -> Result<f64, HostError> {
     let (sender, receiver): (_, LinkReceiver<ToLearner>) = pair().map_err(way)?;
+    let all = noise(bytes * CREDITS);
     thread::scope(|scope| {
-        scope.spawn(move || while sender.send_bytes(&word(), bytes).is_ok() {});
+        scope.spawn(move || all.chunks(bytes).cycle().try_for_each(|chunk| sender.send_bytes(&word(), chunk)));
         let (mut chunks, begun) = (0u64, Instant::now());
         while begun.elapsed() < time {
             receiver.recv().map_err(way)?;
@@ -52,20 +53,20 @@ pub fn beside(bytes: &[u8], time: Duration) -> Result<f64, HostError> {
 }
 
 /// The same from a relay to the gate, over this machine's own network.
-pub fn far(bytes: &[u8], time: Duration, secure: bool) -> Result<f64, HostError> {
+pub fn far(bytes: usize, time: Duration, secure: bool) -> Result<f64, HostError> {
     let (gate, relays) = sessions(1, secure)?;
     let mut listener = Listener::<Up>::new(Ear::new(&gate, key("up", "bench"))?);
     let up = heard(Way::new(&relays[0], key("up", "bench"), Urgency::Words)?)?;
     let (queue, queued) = bounded(CREDITS);
     thread::scope(|scope| {
         scope.spawn(move || send_all(&up, &queued, || false, || Up::Nothing));
-        // Ends when nobody takes from the queue.
-        let feed = queue.clone();
+        // None is like the one before, so that they cannot be compressed together.
+        let (feed, all) = (queue.clone(), noise(bytes * CREDITS));
         let over = Arc::new(AtomicBool::new(false));
         let stop = over.clone();
         scope.spawn(move || {
-            while !stop.load(Ordering::Acquire) {
-                if feed.send((Up::Said(WHO, word()), bytes.to_vec())).is_err() {
+            for chunk in all.chunks(bytes).cycle() {
+                if stop.load(Ordering::Acquire) || feed.send((Up::Said(WHO, word()), chunk.to_vec())).is_err() {
                     return;
                 }
             }
@@ -130,7 +131,7 @@ pub fn fan_out(bytes: usize, relays: usize, rounds: u64, secure: bool) -> Result
 }
 
 /// Bytes that cannot be compressed.
-pub fn noise(length: usize) -> Vec<u8> {
+fn noise(length: usize) -> Vec<u8> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
     (0..length).map(|_| random.random()).collect()
 }

@@ -441,7 +441,7 @@ mod tests {
     fn actors_with_a_bound_on_their_lag_wait_while_the_run_is_not_heard() {
         let stop = Arc::default();
         let (folder, cache) = (PathBuf::from("/nowhere"), PathBuf::from("/nowhere"));
-        let relay = Relay { name: "far".into(), secret: String::new(), actors: 2, folder, cache, stop };
+        let relay = Relay { name: "far".into(), secret: String::new(), actors: 2, folder, cache, stop, tap: None };
         let actors =
             &mut Actors { folder: "/nowhere".into(), token: String::new(), instance: 0, processes: BTreeMap::new() };
         let (queue, _queued) = unbounded();

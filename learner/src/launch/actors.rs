@@ -40,9 +40,9 @@ struct Slot {
     generation: u32,
     /// Whether that process waits for a door of another learner, or has lost its way to this one.
     orphan: bool,
-    /// Doors that the learner was asked to open for it and has not told the end of: a process on another host may be told of one, lose
-    /// its way, and be told of the next.
-    doors: u32,
+    /// The learner's door that it was told of last; none once it is to be told of another: a process on another host may be told of one,
+    /// lose its way, and be told of the next before the learner gives up the first.
+    door: Option<String>,
     /// When it was asked to end, because it is no longer wanted.
     dismissed: Option<Instant>,
     restarts: Restarts,
@@ -51,8 +51,8 @@ struct Slot {
 impl Slot {
     fn due() -> Self {
         let (state, restarts) = (State::Due(Instant::now()), Restarts::default());
-        let (joined, orphan, generation, doors) = (false, false, 0, 0);
-        Self { state, host: None, wanted: true, joined, generation, orphan, doors, dismissed: None, restarts }
+        let (joined, orphan, generation, door) = (false, false, 0, None);
+        Self { state, host: None, wanted: true, joined, generation, orphan, door, dismissed: None, restarts }
     }
 
     fn due_on(host: &str) -> Self {
@@ -156,7 +156,7 @@ impl Actors {
     /// The learner has died: those that run are to be let in by the next one.
     pub fn orphan(&mut self) {
         for slot in self.slots.values_mut() {
-            (slot.joined, slot.doors) = (false, 0);
+            (slot.joined, slot.door) = (false, None);
             match slot.state {
                 State::Running(_) => slot.orphan = true,
                 State::Invited => slot.state = State::Due(Instant::now()),
@@ -171,7 +171,9 @@ impl Actors {
         let orphan = |(index, slot): (&u32, &mut Slot)| {
             let here = host_number(*index).is_none_or(|number| there[number]);
             let waits = here && std::mem::take(&mut slot.orphan);
-            slot.doors += u32::from(waits);
+            if waits {
+                slot.door = None;
+            }
             waits.then_some((*index, slot.generation))
         };
         self.slots.iter_mut().filter_map(orphan).collect()
@@ -181,7 +183,6 @@ impl Actors {
     pub fn joined(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(&index) {
             slot.joined = true;
-            slot.doors = slot.doors.saturating_sub(1);
         }
     }
 
@@ -195,7 +196,6 @@ impl Actors {
         };
         let invite = |(index, slot): (&u32, &mut Slot)| {
             slot.state = State::Invited;
-            slot.doors += 1;
             *index
         };
         self.slots.iter_mut().filter(due).map(invite).collect()
@@ -208,12 +208,13 @@ impl Actors {
         let Some(slot) = self.slots.get_mut(&index) else { return Ok(()) };
         if let State::Running(process) = &mut slot.state {
             if slot.generation == generation {
+                slot.door = Some(door.into());
                 process.tell(door);
             }
         } else if !slot.wanted {
             slot.state = State::Ended;
         } else if matches!(slot.state, State::Invited) {
-            (slot.joined, slot.dismissed, slot.generation) = (false, None, generation);
+            (slot.joined, slot.dismissed, slot.generation, slot.door) = (false, None, generation, Some(door.into()));
             if let Some(host) = &slot.host {
                 slot.state = match orders {
                     Some(orders) => {
@@ -236,11 +237,14 @@ impl Actors {
 
     /// The learner's link to this process of an actor is closed. One that runs here is ended, so that the actor is started again; one on
     /// another host may only have lost its way, and is let in again.
-    pub fn lost(&mut self, index: u32, generation: u32) {
+    pub fn lost(&mut self, index: u32, generation: u32, door: &str) {
         let Some(slot) = self.slots.get_mut(&index) else { return };
         match &mut slot.state {
-            State::Running(Runner::There(_)) if slot.generation == generation => {
-                (slot.orphan, slot.joined) = (slot.wanted, false);
+            State::Running(Runner::There(_)) => {
+                // It may have come through another one meanwhile.
+                if slot.door.as_deref() == Some(door) {
+                    (slot.orphan, slot.joined) = (slot.wanted, false);
+                }
             }
             State::Running(runner) if slot.generation == generation => runner.kill(),
             _ => {}
@@ -249,12 +253,12 @@ impl Actors {
 
     /// This process of an actor did not come through a door of the learner's: it is ended if it still runs, so that the actor is started
     /// again, unless it came, or is to come, through another one. Returns whether it does not take part now.
-    pub fn not_joined(&mut self, index: u32, generation: u32) -> bool {
+    pub fn not_joined(&mut self, index: u32, generation: u32, door: &str) -> bool {
         let away = host_number(index).is_some_and(|number| self.hosts.get(number).is_some_and(|h| h.orders.is_none()));
         let Some(slot) = self.slots.get_mut(&index) else { return false };
-        slot.doors = slot.doors.saturating_sub(1);
+        let other = slot.door.as_deref().is_none_or(|told| told != door);
         match &mut slot.state {
-            State::Running(Runner::There(_)) if away || slot.joined || slot.orphan || slot.doors > 0 => return false,
+            State::Running(Runner::There(_)) if away || slot.joined || slot.orphan || other => return false,
             State::Running(runner) if slot.generation == generation => runner.kill(),
             State::Invited if slot.wanted => slot.state = State::Due(Instant::now() + Duration::from_millis(500)),
             State::Invited => slot.state = State::Ended,

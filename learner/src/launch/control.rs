@@ -72,15 +72,19 @@ pub enum Notice {
         actor: u32,
         /// Of the process that was to come.
         generation: u32,
+        /// Name of the door.
+        door: String,
         /// Why.
         reason: String,
     },
-    /// An actor's link is cut: its process is of no use any more.
+    /// An actor's link is cut.
     Lost {
         /// Its index.
         actor: u32,
         /// Of that process.
         generation: u32,
+        /// Name of the door that it had come through.
+        door: String,
     },
     /// A door is open for the evaluation actor.
     EvaluatorInvitation {

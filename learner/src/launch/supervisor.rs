@@ -273,12 +273,12 @@ impl Supervisor<'_> {
             Notice::Invitation { actor, generation, door } if !self.stopping => {
                 self.actors.start(&self.resolved.dir, &self.token, actor, generation, &door)?;
             }
-            Notice::NotJoined { actor, generation, reason } if !self.stopping => {
-                if self.actors.not_joined(actor, generation) {
+            Notice::NotJoined { actor, generation, door, reason } if !self.stopping => {
+                if self.actors.not_joined(actor, generation, &door) {
                     self.screen.warn(&format!("actor {actor} has not joined: {reason}"));
                 }
             }
-            Notice::Lost { actor, generation } if !self.stopping => self.actors.lost(actor, generation),
+            Notice::Lost { actor, generation, door } if !self.stopping => self.actors.lost(actor, generation, &door),
             Notice::EvaluatorInvitation { door } if !self.stopping => {
                 self.evaluator.start(&self.resolved.dir, &self.token, &door)?;
             }

@@ -148,14 +148,18 @@ impl Inner {
         let Expected { actor, generation } = expected;
         let door = match Doorway::open() {
             Ok(door) => door,
-            Err(error) => return self.tell(&Notice::NotJoined { actor, generation, reason: error.to_string() }),
+            Err(error) => {
+                let (door, reason) = (String::new(), error.to_string());
+                return self.tell(&Notice::NotJoined { actor, generation, door, reason });
+            }
         };
-        self.tell(&Notice::Invitation { actor, generation, door: door.name().into() });
+        let name = door.name().to_string();
+        self.tell(&Notice::Invitation { actor, generation, door: name.clone() });
         let inner = self.clone();
         thread::spawn(move || {
             let notice = match inner.admit(door, expected) {
                 Ok(()) => Notice::Joined { actor },
-                Err(reason) => Notice::NotJoined { actor, generation, reason },
+                Err(reason) => Notice::NotJoined { actor, generation, door: name, reason },
             };
             inner.tell(&notice);
         });
@@ -230,6 +234,7 @@ impl Inner {
     }
 
     fn admit(&self, door: Doorway, expected: Expected) -> Result<(), String> {
+        let name = door.name().to_string();
         let visitor: Visitor<ToLearner, ToActor> = self.wait_at(door)?;
         let published = self.run.counters().version;
         let hello = match check(&self.run.token, (expected, published), &visitor.first) {
@@ -245,7 +250,7 @@ impl Inner {
         let Expected { actor, generation } = expected;
         let notices = self.notices.clone();
         // A launcher that has gone is noticed by whoever follows its orders.
-        let lost = move || drop(notices.send(&Notice::Lost { actor, generation }));
+        let lost = move || drop(notices.send(&Notice::Lost { actor, generation, door: name }));
         Link::open(&self.run, &hello, visitor, arrivals, lost).map_err(|e| e.to_string())
     }
 

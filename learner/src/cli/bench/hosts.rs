@@ -14,7 +14,7 @@ use super::median;
 use crate::RunError;
 use crate::control::{Client, Word};
 use crate::error::io;
-use crate::hosts::bench::{beside, fan_out, far, noise};
+use crate::hosts::bench::{beside, fan_out, far};
 use crate::hosts::fake::{Recorded, take_part};
 
 /// Chunks of steps from another host, beside chunks from an actor on the learner's; and a snapshot to many hosts. All over this machine's
@@ -59,19 +59,19 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     if !args.fake.is_empty() {
         return fakes(args);
     }
-    let (chunk, time) = (noise(args.chunk), Duration::try_from_secs_f64(args.seconds).unwrap_or_default());
+    let (chunk, time) = (args.chunk.max(1), Duration::try_from_secs_f64(args.seconds).unwrap_or_default());
     let mut rates = [const { Vec::new() }; 3];
     for _ in 0..args.rounds {
-        rates[0].push(beside(&chunk, time)?);
-        rates[1].push(far(&chunk, time, false)?);
-        rates[2].push(far(&chunk, time, true)?);
+        rates[0].push(beside(chunk, time)?);
+        rates[1].push(far(chunk, time, false)?);
+        rates[2].push(far(chunk, time, true)?);
     }
     let [local, plain, secure] = rates.map(median);
     let fan = |secure| {
         fan_out(args.snapshot, args.hosts, 4 * args.rounds as u64, secure).map(|seconds| 1e3 * median(seconds))
     };
     let [plain_ms, secure_ms] = [fan(false)?, fan(true)?];
-    let (chunk, snapshot, hosts) = (args.chunk, args.snapshot, args.hosts);
+    let (snapshot, hosts) = (args.snapshot, args.hosts);
     if args.json {
         println!(
             r#"{{"chunk_bytes": {chunk}, "local_per_s": {local:.0}, "plain_per_s": {plain:.0}, "secure_per_s": {secure:.0}, "snapshot_bytes": {snapshot}, "hosts": {hosts}, "plain_ms": {plain_ms:.2}, "secure_ms": {secure_ms:.2}}}"#
