@@ -240,12 +240,11 @@ impl Actors {
     pub fn lost(&mut self, index: u32, generation: u32, door: &str) {
         let Some(slot) = self.slots.get_mut(&index) else { return };
         match &mut slot.state {
-            State::Running(Runner::There(_)) => {
-                // It may have come through another one meanwhile.
-                if slot.door.as_deref() == Some(door) {
-                    (slot.orphan, slot.joined) = (slot.wanted, false);
-                }
+            State::Running(Runner::There(_)) if slot.door.as_deref() == Some(door) => {
+                (slot.orphan, slot.joined) = (slot.wanted, false);
             }
+            // It came, or is to come, through another door.
+            State::Running(Runner::There(_)) => {}
             State::Running(runner) if slot.generation == generation => runner.kill(),
             _ => {}
         }
