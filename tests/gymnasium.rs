@@ -30,7 +30,9 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 /// Values of a metric in the order of the run.
 fn recorded(folder: &Path, name: &str) -> Vec<f64> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-    text.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()[name].as_f64()).collect()
+    // The last line may be half written.
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.filter_map(|line| serde_json::from_str::<Value>(line).unwrap()[name].as_f64()).collect()
 }
 
 /// Processes of an actor's environments.
