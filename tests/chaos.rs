@@ -428,13 +428,7 @@ impl Chaos {
             seen.steps,
             seen.version
         );
-        let _ = writeln!(text, "| fault | times | until it went on: median | most |\n| --- | --- | --- | --- |");
-        for (name, seconds) in &self.taken {
-            let mut sorted = seconds.clone();
-            sorted.sort_by(f64::total_cmp);
-            let (median, most) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
-            let _ = writeln!(text, "| {name} | {} | {median:.1} s | {most:.1} s |", sorted.len());
-        }
+        text += &table(&self.taken);
         for (why, times) in &self.ends {
             let _ = writeln!(text, "\nEnded with a clear message and was resumed, {times} times: {why}.");
         }
@@ -474,6 +468,18 @@ pub fn listen(seen: &Arc<Mutex<Seen>>, run: &Run) {
             thread::park_timeout(Duration::from_millis(50));
         }
     });
+}
+
+/// Of each fault, how often it came, and how many seconds it took to go on.
+pub fn table(taken: &BTreeMap<String, Vec<f64>>) -> String {
+    let row = |(name, seconds): (&String, &Vec<f64>)| {
+        let mut sorted = seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (median, most) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        format!("| {name} | {} | {median:.1} s | {most:.1} s |\n", sorted.len())
+    };
+    let rows: String = taken.iter().map(row).collect();
+    format!("| fault | times | until it went on: median | most |\n| --- | --- | --- | --- |\n{rows}")
 }
 
 /// Every step that was counted is in replay once, in order, in the last checkpoint of a run.

@@ -73,8 +73,7 @@ impl Setup {
     /// Wait until so many actors of a host act with a snapshot, and make steps.
     fn acting(&self, host: &str, count: usize) -> Report {
         let acts = |report: &Report| {
-            let of_host = report.actors.iter().filter(|actor| actor.host.as_deref() == Some(host));
-            of_host.filter(|actor| actor.version > 0 && actor.steps > 0).count() == count
+            report.actors_on(Some(host)).filter(|actor| actor.version > 0 && actor.steps > 0).count() == count
         };
         self.run.report(acts)
     }

@@ -274,7 +274,7 @@ fn unix_time() -> f64 {
 }
 
 /// Resident memory of a process in bytes, from Linux' /proc; none if it has ended.
-fn resident(pid: u32) -> Option<f64> {
+pub(crate) fn resident(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()? * 1024.0)

@@ -36,13 +36,13 @@ fn word() -> ToLearner {
 
 /// Chunks of so many bytes each second from one end of a link between processes to the other, as from an actor beside the learner.
 pub fn beside(bytes: usize, time: Duration) -> Result<f64, HostError> {
-    let (sender, receiver): (_, LinkReceiver<ToLearner>) = pair().map_err(way)?;
+    let (sender, receiver): (_, LinkReceiver<ToLearner>) = pair().map_err(HostError::way)?;
     let all = noise(bytes * CREDITS);
     thread::scope(|scope| {
         scope.spawn(move || all.chunks(bytes).cycle().try_for_each(|chunk| sender.send_bytes(&word(), chunk)));
         let (mut chunks, begun) = (0u64, Instant::now());
         while begun.elapsed() < time {
-            receiver.recv().map_err(way)?;
+            receiver.recv().map_err(HostError::way)?;
             chunks += 1;
         }
         let rate = chunks as f64 / begun.elapsed().as_secs_f64();
@@ -81,7 +81,7 @@ pub fn far(bytes: usize, time: Duration, secure: bool) -> Result<f64, HostError>
         over.store(true, Ordering::Release);
         // What is under way must be taken, or the sender would wait.
         while listener.recv(Duration::from_millis(300)).is_ok_and(|words| !words.is_empty()) {}
-        result.map_err(|message| HostError::Way { message })?;
+        result.map_err(HostError::way)?;
         Ok(rate)
     })
 }
@@ -120,7 +120,7 @@ pub fn fan_out(bytes: usize, relays: usize, rounds: u64, secure: bool) -> Result
             freight.offered(WHO, version, version, region.clone());
         }
         for _ in 0..relays {
-            let number = arrivals.recv_timeout(PATIENCE).map_err(|_| way("a snapshot did not arrive"))?;
+            let number = arrivals.recv_timeout(PATIENCE).map_err(|_| HostError::way("a snapshot did not arrive"))?;
             freights[number].arrived(version);
             freights[number].taken(WHO, version);
         }
@@ -140,7 +140,7 @@ fn noise(length: usize) -> Vec<u8> {
 fn sessions(relays: usize, secure: bool) -> Result<(Session, Vec<Session>), HostError> {
     let folder = tempfile::tempdir().map_err(|source| HostError::File { path: std::env::temp_dir(), source })?;
     let authority = Authority::of_run(folder.path())?;
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(way)?;
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(HostError::way)?;
     let address = free.to_string();
     let identity = secure.then(|| authority.gate()).transpose()?;
     let gate = open(&Place::Listen(&address), identity.as_ref())?;
@@ -157,13 +157,9 @@ fn heard(way_out: Way) -> Result<Way, HostError> {
     let deadline = Instant::now() + PATIENCE;
     while !way_out.is_heard() {
         if Instant::now() > deadline {
-            return Err(way("the sessions did not find each other"));
+            return Err(HostError::way("the sessions did not find each other"));
         }
         thread::sleep(Duration::from_millis(5));
     }
     Ok(way_out)
-}
-
-fn way(error: impl std::fmt::Display) -> HostError {
-    HostError::Way { message: error.to_string() }
 }

@@ -61,13 +61,13 @@ impl Recorded {
         let relaying = thread::spawn(move || relay.run(&session));
         thread::sleep(time);
         stop.store(true, Ordering::Release);
-        let ended = relaying.join().unwrap_or_else(|_| Err(lost("the recording ended").into()));
+        let ended = relaying.join().unwrap_or_else(|_| Err(HostError::way("the recording ended").into()));
         ended?;
         let mut words = Vec::new();
         let mut begun = None;
         for (at, word, bytes) in heard {
             let said = match word {
-                ToLearner::Chunk(head) => Said::Chunk(chunk::unpack(head, &bytes).map_err(lost)?),
+                ToLearner::Chunk(head) => Said::Chunk(chunk::unpack(head, &bytes).map_err(HostError::way)?),
                 ToLearner::Numbers(numbers) if begun.is_some() => Said::Numbers(numbers),
                 _ => continue,
             };
@@ -75,7 +75,7 @@ impl Recorded {
         }
         match words.last() {
             Some((span, _)) if !span.is_zero() => Ok(Self { words }),
-            _ => Err(lost("the actor that was recorded sent too little: record for longer").into()),
+            _ => Err(HostError::way("the actor that was recorded sent too little: record for longer").into()),
         }
     }
 
@@ -123,7 +123,8 @@ pub fn take_part(
     let (queue, queued) = unbounded();
     let up = met.up;
     thread::spawn(move || send_all(&up, &queued, || false, || Up::Nothing));
-    let mut host = Host { recorded, queue, store: Store::new("/nonexistent".into()), actors: BTreeMap::new() };
+    let mut host =
+        Host { recorded, queue, store: Store::new("/nonexistent".into()), actors: BTreeMap::new(), proven: (0, 0) };
     host.serve(Listener::new(met.down), &met.pieces, stop)
 }
 
@@ -132,20 +133,22 @@ struct Host<'a> {
     queue: Sender<Word<Up>>,
     store: Store,
     actors: BTreeMap<Who, Actor>,
+    /// The digest that was computed last, with its version.
+    proven: (u64, u64),
 }
 
 impl Host<'_> {
     fn serve(&mut self, mut down: Listener<Down>, pieces: &Ear, stop: &AtomicBool) -> Result<(), HostError> {
         while !stop.load(Ordering::Acquire) {
             let words: Result<Vec<Word<Down>>, String> = down.recv(TICK);
-            for (word, _) in words.map_err(lost)? {
+            for (word, _) in words.map_err(HostError::way)? {
                 if matches!(word, Down::Stop { .. }) {
                     return Ok(());
                 }
                 self.hear(word)?;
             }
             while let Some(bytes) = pieces.recv(Duration::ZERO) {
-                for (piece, part) in unpack(&bytes).map_err(lost)?.words {
+                for (piece, part) in unpack(&bytes).map_err(HostError::way)?.words {
                     if let Some(Whole::Snapshot(version)) = self.store.piece(&piece, &part)? {
                         self.tell(Up::Have { version }, Vec::new());
                     }
@@ -194,14 +197,22 @@ impl Host<'_> {
                 if actor.held.replace((*version, *update)).is_none() {
                     actor.next.1 = Instant::now();
                 }
-                let region = self.store.snapshot(*version).ok_or_else(|| lost("a snapshot is not there"))?.clone();
-                let view = SnapshotView::open(Arc::new(Bulk::Shared(region)) as Region).map_err(lost)?;
-                let taken = ToLearner::SnapshotTaken { version: *version, digest: digest(&view) };
+                let taken = ToLearner::SnapshotTaken { version: *version, digest: self.digest(*version)? };
                 self.tell(Up::Said(who, taken), Vec::new());
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Of a snapshot's weights, for all actors.
+    fn digest(&mut self, version: u64) -> Result<u64, HostError> {
+        if self.proven.0 != version {
+            let region = self.store.snapshot(version).ok_or_else(|| HostError::way("a snapshot is not there"))?.clone();
+            let view = SnapshotView::open(Arc::new(Bulk::Shared(region)) as Region).map_err(HostError::way)?;
+            self.proven = (version, digest(&view));
+        }
+        Ok(self.proven.1)
     }
 
     fn say_what_is_due(&mut self) {
@@ -250,8 +261,4 @@ fn again(chunk: &Chunk, who: Who, first_step: u64, [version, update]: [u64; 2]) 
         columns.insert(name.into(), Array::u64(&[chunk.len()], &vec![value; chunk.len()]));
     }
     Chunk { stream, first_step, columns }
-}
-
-fn lost(error: impl std::fmt::Display) -> HostError {
-    HostError::Way { message: error.to_string() }
 }

@@ -165,7 +165,7 @@ impl Freight {
                 let (offset, length) = ((from + index * PIECE) as u64, bytes.len() as u64);
                 let piece = Piece { blob, offset, length, checksum: xxh3_64(part) };
                 let packet = pack(number, vec![(piece, part.to_vec())]);
-                way.send(packet.map_err(|error| HostError::Way { message: error.to_string() })?)?;
+                way.send(packet.map_err(HostError::way)?)?;
                 number += 1;
                 if self.state.lock().closed {
                     return Ok(());

@@ -124,7 +124,7 @@ impl Gate {
 
     /// Somebody introduces itself, perhaps once more, because it has not been answered.
     fn greet(self: &Arc<Self>, epoch: &str, bytes: &[u8]) -> Result<(), HostError> {
-        let packet = unpack::<Introduction>(bytes).map_err(|error| HostError::Way { message: error.to_string() })?;
+        let packet = unpack::<Introduction>(bytes).map_err(HostError::way)?;
         let Some((hello, _)) = packet.words.into_iter().next() else { return Ok(()) };
         let answer = match self.check(&hello) {
             Ok(()) => {
@@ -136,8 +136,7 @@ impl Gate {
                 Answer::Refused { reason }
             }
         };
-        let words =
-            pack(0, vec![(answer, Vec::new())]).map_err(|error| HostError::Way { message: error.to_string() })?;
+        let words = pack(0, vec![(answer, Vec::new())]).map_err(HostError::way)?;
         Way::new(&self.session, key("answer", epoch), Urgency::Words)?.send(words)
     }
 

@@ -30,6 +30,13 @@ pub fn connect(address: &str, identity: Option<&Identity>) -> Result<zenoh::Sess
     session::open(&session::Place::Connect(address), identity)
 }
 
+impl HostError {
+    /// Something that cannot be sent, or that came and cannot be taken.
+    fn way(why: impl std::fmt::Display) -> Self {
+        Self::Way { message: why.to_string() }
+    }
+}
+
 /// Why another host cannot take part.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum HostError {

@@ -155,11 +155,11 @@ pub fn introduce(
         instance,
         running: running.to_vec(),
     };
-    let words = pack(0, vec![(introduction, Vec::new())]).map_err(|e| HostError::Way { message: e.to_string() })?;
+    let words = pack(0, vec![(introduction, Vec::new())]).map_err(HostError::way)?;
     while !stop.load(Ordering::Acquire) {
         hello.send(words.clone())?;
         let Some(bytes) = answers.recv(AGAIN) else { continue };
-        let answer = unpack::<Answer>(&bytes).map_err(|e| HostError::Way { message: e.to_string() })?;
+        let answer = unpack::<Answer>(&bytes).map_err(HostError::way)?;
         match answer.words.into_iter().next() {
             Some((Answer::Refused { reason }, _)) => return Err(HostError::Refused { reason }),
             Some((Answer::Welcome { hold }, _)) if up.is_heard() => return Ok(Some(Met { up, down, pieces, hold })),
@@ -302,7 +302,7 @@ impl Serving<'_> {
     }
 
     fn piece(&mut self, bytes: &[u8]) -> Result<(), HostError> {
-        let packet = unpack(bytes).map_err(|error| HostError::Way { message: error.to_string() })?;
+        let packet = unpack(bytes).map_err(HostError::way)?;
         for (piece, part) in packet.words {
             match self.store.piece(&piece, &part)? {
                 Some(Whole::Snapshot(version)) => self.tell(Up::Have { version }),
@@ -319,7 +319,7 @@ impl Serving<'_> {
 
     /// Open a door, and have the process come through it: a new one, or the one that runs.
     fn invite(&mut self, who: Who) -> Result<(), RunError> {
-        let door = Doorway::open().map_err(|e| HostError::Way { message: e.to_string() })?;
+        let door = Doorway::open().map_err(HostError::way)?;
         let pid = self.actors.call(who, door.name())?;
         self.tell(Up::Started(who, pid));
         let (queue, circuits, token) = (self.queue.clone(), self.circuits.clone(), self.actors.token.clone());

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use shared::wire::SharedMemory;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::HostError;
 use super::words::{Blob, Piece};
+use crate::vit::cache_folder;
 
 /// Largest thing that is taken, bytes.
 const LIMIT: u64 = 16 << 30;
@@ -71,7 +72,7 @@ impl Store {
 
     /// A piece has come; what it completed, if it was the last. Pieces of one thing come in order.
     pub fn piece(&mut self, piece: &Piece, bytes: &[u8]) -> Result<Option<Whole>, HostError> {
-        let refuse = |message: &str| HostError::Way { message: message.into() };
+        let refuse = |message: &str| HostError::way(message);
         let end = piece.offset.checked_add(bytes.len() as u64).filter(|end| *end <= piece.length && *end <= LIMIT);
         let end = end.ok_or_else(|| refuse("a piece is longer than what it is part of"))?;
         if xxh3_64(bytes) != piece.checksum {
@@ -98,13 +99,13 @@ impl Store {
             other => other.insert((version, Vec::new())),
         };
         if so_far.len() as u64 != piece.offset {
-            return Err(HostError::Way { message: "a piece of a snapshot is missing".into() });
+            return Err(HostError::way("a piece of a snapshot is missing"));
         }
         so_far.extend_from_slice(bytes);
         if !last {
             return Ok(None);
         }
-        let whole = SharedMemory::copy(so_far).map_err(|error| HostError::Way { message: error.to_string() })?;
+        let whole = SharedMemory::copy(so_far).map_err(HostError::way)?;
         self.arriving = None;
         self.snapshots.push_back((version, whole));
         if self.snapshots.len() > HELD {
@@ -119,7 +120,7 @@ impl Store {
         fs::create_dir_all(&self.cache).map_err(failed)?;
         let mut file = File::options().create(true).append(true).open(&path).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() != piece.offset {
-            return Err(HostError::Way { message: "a piece of the encoder is missing".into() });
+            return Err(HostError::way("a piece of the encoder is missing"));
         }
         file.write_all(bytes).map_err(failed)
     }
@@ -135,11 +136,10 @@ impl Store {
     }
 }
 
-/// Where a host keeps encoders: in the user's folder for such things.
+/// Where a host keeps encoders: beside fetched weights.
 pub fn cache() -> PathBuf {
-    let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let folder = home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache")));
-    folder.unwrap_or_else(std::env::temp_dir).join(Path::new("lucid/encoders"))
+    // A container may have no home.
+    cache_folder().unwrap_or_else(|_| std::env::temp_dir().join("lucid")).join("encoders")
 }
 
 #[cfg(test)]

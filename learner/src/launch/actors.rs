@@ -167,10 +167,9 @@ impl Actors {
 
     /// Actors, with their generations, whose processes are to be let in by another learner.
     pub fn take_orphans(&mut self) -> Vec<(u32, u32)> {
-        let there: Vec<bool> = self.hosts.iter().map(|host| host.orders.is_some()).collect();
+        let hosts = &self.hosts;
         let orphan = |(index, slot): (&u32, &mut Slot)| {
-            let here = host_number(*index).is_none_or(|number| there[number]);
-            let waits = here && std::mem::take(&mut slot.orphan);
+            let waits = is_reached(hosts, *index) && std::mem::take(&mut slot.orphan);
             if waits {
                 slot.door = None;
             }
@@ -189,10 +188,9 @@ impl Actors {
     /// Actors to be invited now.
     pub fn due(&mut self) -> Vec<u32> {
         let now = Instant::now();
-        let there: Vec<bool> = self.hosts.iter().map(|host| host.orders.is_some()).collect();
+        let hosts = &self.hosts;
         let due = |(index, slot): &(&u32, &mut Slot)| {
-            let here = host_number(**index).is_none_or(|number| there[number]);
-            here && matches!(slot.state, State::Due(at) if at <= now)
+            is_reached(hosts, **index) && matches!(slot.state, State::Due(at) if at <= now)
         };
         let invite = |(index, slot): (&u32, &mut Slot)| {
             slot.state = State::Invited;
@@ -253,7 +251,7 @@ impl Actors {
     /// This process of an actor did not come through a door of the learner's: it is ended if it still runs, so that the actor is started
     /// again, unless it came, or is to come, through another one. Returns whether it does not take part now.
     pub fn not_joined(&mut self, index: u32, generation: u32, door: &str) -> bool {
-        let away = host_number(index).is_some_and(|number| self.hosts.get(number).is_some_and(|h| h.orders.is_none()));
+        let away = !is_reached(&self.hosts, index);
         let Some(slot) = self.slots.get_mut(&index) else { return false };
         let other = slot.door.as_deref().is_none_or(|told| told != door);
         match &mut slot.state {
@@ -456,6 +454,11 @@ impl Actors {
 /// Which host, in the order of [`Actors::hosts`], an actor is on; none if it is here.
 fn host_number(index: u32) -> Option<usize> {
     (index / PER_HOST).checked_sub(1).map(|number| number as usize)
+}
+
+/// Whether an actor is here, or its host is.
+fn is_reached(hosts: &[HostState], index: u32) -> bool {
+    host_number(index).is_none_or(|number| hosts[number].orders.is_some())
 }
 
 /// Of a host's actors.

@@ -32,6 +32,12 @@ pub use load::{Hints, LoadError, Loaded, load};
 use models::Model;
 pub use names::Family;
 
+/// Where this user's files that can be had again are kept.
+#[cfg(feature = "hosts")]
+pub(crate) fn cache_folder() -> Result<PathBuf, FetchError> {
+    Ok(Cache::of_user()?.dir)
+}
+
 /// What happens during a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

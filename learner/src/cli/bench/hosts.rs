@@ -16,6 +16,7 @@ use crate::control::{Client, Word};
 use crate::error::io;
 use crate::hosts::bench::{beside, fan_out, far};
 use crate::hosts::fake::{Recorded, take_part};
+use crate::reporter::resident;
 
 /// Chunks of steps from another host, beside chunks from an actor on the learner's; and a snapshot to many hosts. All over this machine's
 /// own network, of bytes that cannot be compressed. With `--fake`, instead: a run whose actors on other hosts are none, but say again what a
@@ -249,9 +250,7 @@ fn gate_memory(launcher: u32) -> u64 {
         words.split('\0').nth(1) == Some("gate")
     };
     let Some(gate) = children.split_whitespace().find(is_gate) else { return 0 };
-    let status = std::fs::read_to_string(format!("/proc/{gate}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+    gate.parse().ok().and_then(resident).map_or(0, |bytes| bytes as u64)
 }
 
 fn print(args: &Args, hosts: u32, found: &Found) {
