@@ -346,9 +346,14 @@ fn whatever_the_network_does_nothing_that_was_counted_is_lost_or_counted_twice()
     network.end();
 }
 
-/// Mean return of the last 20 episodes of a run.
-fn learned(report: &Report) -> f64 {
-    report.returns.iter().sum::<f64>() / report.returns.len() as f64
+/// Mean return of 32 episodes with a run's last policy.
+fn learned(run: &Run) -> f64 {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lucid"));
+    let output = command.arg("eval").arg(&run.dir).args(["--episodes", "32", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    println!("{record}");
+    record["mean"].as_f64().unwrap()
 }
 
 /// The last number of this name in a run's records.
@@ -359,14 +364,16 @@ fn recorded(run: &Run, name: &str) -> f64 {
 }
 
 #[test]
-#[ignore = "trains twice, for LUCID_NETWORK_STEPS (40000) steps each: for hours"]
+#[ignore = "trains twice, for LUCID_NETWORK_STEPS (32000) steps each: for an hour"]
 fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_one_copy() {
-    let steps = variable("LUCID_NETWORK_STEPS", 40_000).to_string();
-    let own = ["-c", "cartpole", "--steps", &steps, "--set", "run.train_ratio=96", "--set", "run.seed=3"];
+    let steps = variable("LUCID_NETWORK_STEPS", 32_000).to_string();
+    let sets = ["run.train_ratio=96", "run.seed=3", "agent.opt.lr=3e-4", "agent.opt.warmup=200"];
+    let own = ["-c", "cartpole", "--steps", &steps].into_iter().chain(sets.iter().flat_map(|set| ["--set", set]));
+    let own: Vec<&str> = own.collect();
     let folder = tempfile::tempdir().unwrap();
     let mut beside = Run::start(&folder.path().join("beside"), &[&own[..], &["--actors", "25"]].concat());
     let mut network = None;
-    let mut last = [Report::default(), Report::default()];
+    let (mut last, mut returns) = ([Report::default(), Report::default()], [0.0; 2]);
     for far in [false, true] {
         let run = if far { &mut network.insert(Network::new(3, 8, &own)).run } else { &mut beside };
         let begun = Instant::now();
@@ -380,16 +387,22 @@ fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_
             }
         }
         run.end_well();
+        returns[usize::from(far)] = learned(run);
         let (where_, took) = (if far { "far" } else { "beside" }, begun.elapsed().as_secs_f64());
         let report = &last[usize::from(far)];
         let lag = report.actors.iter().map(|actor| actor.lag_updates).max();
-        println!("{where_}: {} steps in {took:.0} s, return {:.1}, lag {lag:?}", report.steps, learned(report));
+        let training = report.returns.iter().sum::<f64>() / report.returns.len() as f64;
+        println!(
+            "{where_}: {} steps, {} updates in {took:.0} s, lag {lag:?}, last 20 returns in training {training:.1}",
+            report.steps, report.updates
+        );
         report.hosts.iter().for_each(|host| println!("{host:?}"));
     }
-    let [beside, far] = last;
-    assert!(learned(&far) > 0.5 * learned(&beside));
+    // Without having learned, about 30.
+    let [beside, far] = returns;
+    assert!(beside > 100.0 && far > 0.7 * beside, "{returns:?}");
     let snapshot = recorded(&network.unwrap().run, "snapshot/bytes");
-    for host in &far.hosts {
+    for host in &last[1].hosts {
         let bytes = host.sent as f64 / host.snapshots as f64;
         println!("{}: {bytes:.0} bytes for each snapshot of {snapshot} that arrived, with 8 actors", host.name);
         assert!(bytes < 1.5 * snapshot);

@@ -122,9 +122,9 @@ fn serve(
         ];
         let done = &done;
         let reporter = start(scope, "reporter", run_ref, batches_ref, move || reporter.run(done));
-        let ingest = scope.spawn(move || {
-            trace::name_thread("ingest");
+        let ingest = start(scope, "ingest", run_ref, batches_ref, move || {
             ingest_all(run_ref, &arrivals);
+            Ok(())
         });
         let mut trainer = Trainer {
             run: run_ref,
@@ -165,7 +165,7 @@ fn start<'scope, 'env: 'scope>(
     batches: &'env Batches,
     body: impl FnOnce() -> Result<(), RunError> + Send + 'scope,
 ) -> Handle<'scope> {
-    scope.spawn(move || {
+    let work = move || {
         trace::name_thread(name);
         let result = body();
         if let Err(error) = &result {
@@ -174,7 +174,10 @@ fn start<'scope, 'env: 'scope>(
             batches.close();
         }
         result
-    })
+    };
+    // As where threads are spawned without a name, which `top -H` would not show: a process that gets no thread ends.
+    let started = thread::Builder::new().name(name.into()).spawn_scoped(scope, work);
+    started.unwrap_or_else(|error| panic!("cannot start the thread {name}: {error}"))
 }
 
 /// A panic ends the whole process before it gets here.

@@ -16,7 +16,6 @@ use zenoh::Session;
 use super::HostError;
 use super::freight::Freight;
 use super::line::{Listener, send_all};
-use super::packet::unpack;
 use super::secrets::Authority;
 use super::session::{Ear, Place, Urgency, Way, open};
 use super::store::Store;
@@ -103,11 +102,8 @@ pub fn fan_out(bytes: usize, relays: usize, rounds: u64, secure: bool) -> Result
             let mut store = Store::new(PathBuf::new());
             // Until the session is closed.
             while let Some(message) = ear.recv(PATIENCE) {
-                let Ok(packet) = unpack(&message) else { return };
-                for (piece, part) in packet.words {
-                    if matches!(store.piece(&piece, &part), Ok(Some(_))) && arrived.send(number).is_err() {
-                        return;
-                    }
+                if matches!(store.take(&message), Ok(Some(_))) && arrived.send(number).is_err() {
+                    return;
                 }
             }
         });

@@ -19,7 +19,6 @@ use shared::wire::{Bulk, Hello, Numbers, ToActor, ToLearner, chunk};
 use super::HostError;
 use super::connect;
 use super::line::{Listener, Word, send_all};
-use super::packet::unpack;
 use super::relay::{Relay, introduce};
 use super::secrets::Authority;
 use super::session::Ear;
@@ -79,20 +78,34 @@ impl Recorded {
         }
     }
 
-    /// Bytes of chunks, and steps, a second.
-    pub fn rates(&self) -> (f64, f64) {
+    /// What was sent a second.
+    pub fn rates(&self) -> Rates {
+        let mut rates = Rates::default();
+        for (_, said) in &self.words {
+            if let Said::Chunk(chunk) = said {
+                rates.bytes += chunk.bytes() as f64;
+                rates.chunks += 1.0;
+                rates.steps += chunk.len() as f64;
+            }
+        }
         let span = self.span().as_secs_f64();
-        let chunks = self.words.iter().filter_map(|(_, said)| match said {
-            Said::Chunk(chunk) => Some((chunk.bytes() as f64, chunk.len() as f64)),
-            Said::Numbers(_) => None,
-        });
-        let (bytes, steps) = chunks.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        (bytes / span, steps / span)
+        Rates { bytes: rates.bytes / span, chunks: rates.chunks / span, steps: rates.steps / span }
     }
 
     fn span(&self) -> Duration {
         self.words.last().map_or(Duration::ZERO, |(at, _)| *at)
     }
+}
+
+/// Of chunks, a second.
+#[derive(Default)]
+pub struct Rates {
+    /// Their bytes, as they are in memory.
+    pub bytes: f64,
+    /// How many.
+    pub chunks: f64,
+    /// Their steps.
+    pub steps: f64,
 }
 
 /// A fake actor.
@@ -148,10 +161,8 @@ impl Host<'_> {
                 self.hear(word)?;
             }
             while let Some(bytes) = pieces.recv(Duration::ZERO) {
-                for (piece, part) in unpack(&bytes).map_err(HostError::way)?.words {
-                    if let Some(Whole::Snapshot(version)) = self.store.piece(&piece, &part)? {
-                        self.tell(Up::Have { version }, Vec::new());
-                    }
+                if let Some(Whole::Snapshot(version)) = self.store.take(&bytes)? {
+                    self.tell(Up::Have { version }, Vec::new());
                 }
             }
             self.say_what_is_due();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use shared::wire::{Bulk, ToActor};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::HostError;
-use super::packet::pack;
+use super::packet::head;
 use super::session::Way;
 use super::words::{Beside, Blob, Down, Piece};
 use crate::launch::Who;
@@ -56,6 +57,15 @@ struct State {
     /// How many have arrived.
     snapshots: u64,
     closed: bool,
+}
+
+/// A region, pieces of which may be under way after this process has gone on.
+struct Whole(Arc<Bulk>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
 }
 
 /// What is to be sent next.
@@ -153,20 +163,18 @@ impl Freight {
 
     /// Send what is long, piece by piece, until the way is closed.
     pub fn send_all(&self, way: &Way) -> Result<(), HostError> {
-        let mut number = 0;
         while let Some(load) = self.next() {
-            let (blob, region, from) = match &load {
-                Load::Snapshot(cargo) => (Blob::Snapshot { version: cargo.version }, &cargo.region, 0),
-                Load::Encoder(digest, region, from) => (Blob::Encoder { digest: *digest }, region, *from),
+            let (blob, region, from) = match load {
+                Load::Snapshot(cargo) => (Blob::Snapshot { version: cargo.version }, cargo.region, 0),
+                Load::Encoder(digest, region, from) => (Blob::Encoder { digest }, region, from),
             };
-            let bytes: &[u8] = (**region).as_ref();
-            let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-            for (index, part) in bytes[from..].chunks(PIECE).enumerate() {
-                let (offset, length) = ((from + index * PIECE) as u64, bytes.len() as u64);
-                let piece = Piece { blob, offset, length, checksum: xxh3_64(part) };
-                let packet = pack(number, vec![(piece, part.to_vec())]);
-                way.send(packet.map_err(HostError::way)?)?;
-                number += 1;
+            let bytes = Bytes::from_owner(Whole(region));
+            for offset in (usize::try_from(from).unwrap_or(usize::MAX)..bytes.len()).step_by(PIECE) {
+                let part = bytes.slice(offset..bytes.len().min(offset + PIECE));
+                let (offset, length) = (offset as u64, bytes.len() as u64);
+                let piece = Piece { blob, offset, length, checksum: xxh3_64(&part) };
+                // Weights hardly become smaller by compression.
+                way.send_with(head(&piece).map_err(HostError::way)?, part)?;
                 if self.state.lock().closed {
                     return Ok(());
                 }

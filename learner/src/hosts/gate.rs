@@ -49,7 +49,7 @@ pub fn run(args: &GateArgs) -> Result<(), RunError> {
     let config = config.hosts;
     let identity = config.secure.then(|| authority.gate()).transpose()?;
     let session = open(&Place::Listen(&config.listen), identity.as_ref())?;
-    let local = Local { token: args.token.clone(), notices };
+    let local = Local { token: args.token.clone(), notices, encoder: Arc::default() };
     let gate = Arc::new(Gate { session, secret: authority.secret, hold, local, hosts: Mutex::default() });
     let greeting = gate.clone();
     let ear = Ear::new(&gate.session, key("hello", "*"))?;

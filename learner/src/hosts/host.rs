@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, unbounded};
 use parking_lot::Mutex;
 use shared::metrics::HostReport;
-use shared::wire::{Bulk, Hello, Incoming, LinkReceiver, LinkSender, ToActor, ToLearner, WireError, knock};
+use shared::wire::{
+    Bulk, Hello, Incoming, LinkReceiver, LinkSender, SharedMemory, ToActor, ToLearner, WireError, knock,
+};
 use zenoh::Session;
 
 use super::HostError;
@@ -29,6 +31,25 @@ pub struct Local {
     pub token: String,
     /// To the launcher.
     pub notices: LinkSender<HostNotice>,
+    /// The frozen encoder.
+    pub encoder: Arc<Encoder>,
+}
+
+/// The frozen encoder's region, which the learner sends with each welcome, and its digest, computed once for all of them.
+#[derive(Default)]
+pub struct Encoder {
+    held: Mutex<Option<([u8; 32], SharedMemory)>>,
+}
+
+impl Encoder {
+    /// The digest of what came with a welcome; of memory that came before, that one.
+    fn digest(&self, memory: SharedMemory) -> ([u8; 32], SharedMemory) {
+        let mut held = self.held.lock();
+        match &*held {
+            Some((digest, before)) if before.is_same(&memory) => (*digest, before.clone()),
+            _ => held.insert((*blake3::hash(&memory).as_bytes(), memory)).clone(),
+        }
+    }
 }
 
 impl Local {
@@ -262,19 +283,19 @@ impl Connection {
     }
 
     fn say(&self, who: Who, Incoming { message, bulk }: Incoming<ToActor>) {
-        match message {
-            ToActor::Snapshot { version, update } => {
+        match (message, bulk) {
+            (ToActor::Snapshot { version, update }, bulk) => {
                 self.tell_all(self.freight.offered(who, version, update, Arc::new(bulk)));
             }
-            ToActor::Welcome(_) if matches!(bulk, Bulk::Shared(_)) => {
-                let bytes: &[u8] = bulk.as_ref();
-                let (digest, length) = (*blake3::hash(bytes).as_bytes(), bytes.len() as u64);
-                self.freight.encoder(digest, Arc::new(bulk));
+            (message @ ToActor::Welcome(_), Bulk::Shared(memory)) => {
+                let (digest, region) = self.local.encoder.digest(memory);
+                let length = region.len() as u64;
+                self.freight.encoder(digest, Arc::new(Bulk::Shared(region)));
                 self.tell(Down::Said(who, message, Beside::Encoder { digest, length }));
             }
             // Its file would be written on another host.
-            ToActor::Trace { .. } => {}
-            message => self.tell(Down::Said(who, message, Beside::Nothing)),
+            (ToActor::Trace { .. }, _) => {}
+            (message, _) => self.tell(Down::Said(who, message, Beside::Nothing)),
         }
     }
 }

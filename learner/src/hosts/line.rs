@@ -24,22 +24,27 @@ const MOST: (usize, usize) = (64, 256 << 10);
 pub type Word<W> = (W, Vec<u8>);
 
 /// Send what is queued, as long as somebody can queue something and until the line is given up, and then what was queued before that;
-/// `beat` is said in between. Returns why sending ended.
+/// `beat` is said once a second. Returns why sending ended.
 pub fn send_all<W: Serialize>(
     way: &Way,
     queue: &Receiver<Word<W>>,
     given_up: impl Fn() -> bool,
     beat: impl Fn() -> W,
 ) -> String {
-    let mut number = 0;
+    let (mut number, mut due) = (0, Instant::now());
     loop {
-        let first = match queue.recv_timeout(if given_up() { Duration::ZERO } else { BEAT }) {
-            Ok(word) => word,
+        let wait = if given_up() { Duration::ZERO } else { due.saturating_duration_since(Instant::now()) };
+        let first = match queue.recv_timeout(wait) {
+            Ok(word) => Some(word),
             Err(RecvTimeoutError::Timeout) if given_up() => return "it was given up".into(),
-            Err(RecvTimeoutError::Timeout) => (beat(), Vec::new()),
+            Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return "it was closed here".into(),
         };
-        let (mut words, mut bytes) = (vec![first], 0);
+        let (mut words, mut bytes) = (Vec::from_iter(first), 0);
+        if Instant::now() >= due {
+            words.push((beat(), Vec::new()));
+            due = Instant::now() + BEAT;
+        }
         while words.len() < MOST.0 && bytes < MOST.1 {
             let Ok(word) = queue.try_recv() else { break };
             bytes += word.1.len();

@@ -10,6 +10,7 @@ pub mod fake;
 mod fleet;
 mod freight;
 mod gate;
+pub mod growth;
 mod host;
 mod line;
 mod packet;

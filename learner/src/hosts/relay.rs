@@ -84,10 +84,17 @@ impl Relay {
                 }
                 Ended::Over(why) => {
                     actors.see_out();
-                    say(format!("ended: {why}"));
+                    self.say(format!("ended: {why}"));
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// A recording is of somebody else's business, who prints.
+    fn say(&self, line: String) {
+        if self.tap.is_none() {
+            say(line);
         }
     }
 
@@ -100,7 +107,7 @@ impl Relay {
             actors.processes.clear();
             return Ok(Ended::Over("interrupted".into()));
         };
-        say(format!("{} is part of the run, with {} actors", self.name, self.actors));
+        self.say(format!("{} is part of the run, with {} actors", self.name, self.actors));
         store.reset();
         let (queue, queued) = unbounded();
         let sending = thread::Builder::new().name("to the gate".into());
@@ -212,7 +219,7 @@ impl Serving<'_> {
                 self.tell(Up::Ended(who, end));
             }
             if self.relay.stop.load(Ordering::Acquire) && !std::mem::replace(&mut leaving, true) {
-                say("leaving: actors send what they have; Ctrl-C again ends them at once".into());
+                self.relay.say("leaving: actors send what they have; Ctrl-C again ends them at once".into());
                 self.tell(Up::Leaving);
             }
             if leaving && self.actors.processes.is_empty() {
@@ -302,17 +309,14 @@ impl Serving<'_> {
     }
 
     fn piece(&mut self, bytes: &[u8]) -> Result<(), HostError> {
-        let packet = unpack(bytes).map_err(HostError::way)?;
-        for (piece, part) in packet.words {
-            match self.store.piece(&piece, &part)? {
-                Some(Whole::Snapshot(version)) => self.tell(Up::Have { version }),
-                Some(Whole::Encoder(_)) => {
-                    for (who, word, digest, length) in std::mem::take(&mut self.held_up) {
-                        self.welcome(who, word, digest, length);
-                    }
+        match self.store.take(bytes)? {
+            Some(Whole::Snapshot(version)) => self.tell(Up::Have { version }),
+            Some(Whole::Encoder(_)) => {
+                for (who, word, digest, length) in std::mem::take(&mut self.held_up) {
+                    self.welcome(who, word, digest, length);
                 }
-                None => {}
             }
+            None => {}
         }
         Ok(())
     }

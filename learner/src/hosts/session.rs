@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use zenoh::bytes::ZBytes;
 use zenoh::handlers::FifoChannelHandler;
@@ -109,8 +110,16 @@ impl Way {
 
     /// Send, and wait while the network takes nothing. That it was sent says nothing about whether it arrives.
     pub fn send(&self, bytes: Vec<u8>) -> Result<(), HostError> {
-        self.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.publisher.put(ZBytes::from(bytes)).wait().map_err(failed(&self.address))
+        self.send_with(bytes, Bytes::new())
+    }
+
+    /// Send what follows each other as one message; the second part is not copied.
+    pub fn send_with(&self, head: Vec<u8>, rest: Bytes) -> Result<(), HostError> {
+        self.sent.fetch_add((head.len() + rest.len()) as u64, Ordering::Relaxed);
+        let mut message = ZBytes::writer();
+        message.append(ZBytes::from(head));
+        message.append(ZBytes::from(rest));
+        self.publisher.put(message.finish()).wait().map_err(failed(&self.address))
     }
 }
 

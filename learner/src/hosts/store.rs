@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use shared::wire::SharedMemory;
+use shared::wire::{MemoryDraft, SharedMemory};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::HostError;
+use super::packet::split;
 use super::words::{Blob, Piece};
 use crate::vit::cache_folder;
 
@@ -22,7 +23,7 @@ pub struct Store {
     /// Where encoders are kept, by their digests.
     cache: PathBuf,
     /// The snapshot that is arriving: its version, its bytes so far.
-    arriving: Option<(u64, Vec<u8>)>,
+    arriving: Option<(u64, MemoryDraft)>,
     snapshots: VecDeque<(u64, SharedMemory)>,
     encoder: Option<([u8; 32], SharedMemory)>,
 }
@@ -70,8 +71,13 @@ impl Store {
         self.snapshots.clear();
     }
 
-    /// A piece has come; what it completed, if it was the last. Pieces of one thing come in order.
-    pub fn piece(&mut self, piece: &Piece, bytes: &[u8]) -> Result<Option<Whole>, HostError> {
+    /// A message with a piece has come; what it completed, if it was the last. Pieces of one thing come in order.
+    pub fn take(&mut self, message: &[u8]) -> Result<Option<Whole>, HostError> {
+        let (piece, bytes) = split(message).map_err(HostError::way)?;
+        self.piece(&piece, bytes)
+    }
+
+    fn piece(&mut self, piece: &Piece, bytes: &[u8]) -> Result<Option<Whole>, HostError> {
         let refuse = |message: &str| HostError::way(message);
         let end = piece.offset.checked_add(bytes.len() as u64).filter(|end| *end <= piece.length && *end <= LIMIT);
         let end = end.ok_or_else(|| refuse("a piece is longer than what it is part of"))?;
@@ -94,19 +100,19 @@ impl Store {
         bytes: &[u8],
         last: bool,
     ) -> Result<Option<Whole>, HostError> {
-        let (_, so_far) = match &mut self.arriving {
-            Some(arriving) if arriving.0 == version => arriving,
-            other => other.insert((version, Vec::new())),
+        let mut draft = match self.arriving.take() {
+            Some((arriving, draft)) if arriving == version => draft,
+            _ => MemoryDraft::new().map_err(HostError::way)?,
         };
-        if so_far.len() as u64 != piece.offset {
+        if draft.length() != piece.offset {
             return Err(HostError::way("a piece of a snapshot is missing"));
         }
-        so_far.extend_from_slice(bytes);
+        draft.append(bytes).map_err(HostError::way)?;
         if !last {
+            self.arriving = Some((version, draft));
             return Ok(None);
         }
-        let whole = SharedMemory::copy(so_far).map_err(HostError::way)?;
-        self.arriving = None;
+        let whole = draft.finish().map_err(HostError::way)?;
         self.snapshots.push_back((version, whole));
         if self.snapshots.len() > HELD {
             self.snapshots.pop_front();

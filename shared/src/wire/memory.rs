@@ -2,12 +2,13 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapOptions};
+use rustix::fs::fstat;
 
 /// Bytes that have no name among files and last until the last process that has them is done, whoever made them.
 ///
@@ -27,7 +28,9 @@ struct Held {
 impl SharedMemory {
     /// New memory with a copy of these bytes.
     pub fn copy(bytes: &[u8]) -> io::Result<Self> {
-        Self::map(system::sealed(bytes)?)
+        let mut draft = MemoryDraft::new()?;
+        draft.append(bytes)?;
+        draft.finish()
     }
 
     /// What another process sent; an error if it could still be changed.
@@ -46,6 +49,42 @@ impl SharedMemory {
             length => Some(unsafe { MmapOptions::new().len(length).map(&file)? }),
         };
         Ok(Self { held: Arc::new(Held { descriptor: file.into(), map }) })
+    }
+
+    /// Whether both are the same memory, however often it was received: not only the same bytes.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let identity = |memory: &Self| fstat(memory).map(|stat| (stat.st_dev, stat.st_ino));
+        matches!((identity(self), identity(other)), (Ok(one), Ok(another)) if one == another)
+    }
+}
+
+/// Memory that is still being written, piece by piece, and that nobody else has.
+pub struct MemoryDraft {
+    file: File,
+    length: u64,
+}
+
+impl MemoryDraft {
+    /// Without bytes.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { file: system::create()?, length: 0 })
+    }
+
+    /// Bytes so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// More bytes at the end.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// No more bytes, ever.
+    pub fn finish(self) -> io::Result<SharedMemory> {
+        SharedMemory::map(system::seal(self.file)?)
     }
 }
 
@@ -66,7 +105,7 @@ impl Deref for SharedMemory {
 #[cfg(target_os = "linux")]
 mod system {
     use std::fs::{File, Permissions};
-    use std::io::{self, Error, Write};
+    use std::io::{self, Error};
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::fs::PermissionsExt;
 
@@ -74,12 +113,16 @@ mod system {
 
     const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
 
-    /// A descriptor to read these bytes by. It is opened anew because systems before 6.7 map sealed memory, shared, only for those who
-    /// cannot write by their descriptor anyway.
-    pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-        let mut file = File::from(memfd_create("lucid", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    /// Memory to be written.
+    pub fn create() -> io::Result<File> {
+        let file = File::from(memfd_create("lucid", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         file.set_permissions(Permissions::from_mode(0o400))?;
-        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    /// A descriptor to read what was written by. It is opened anew because systems before 6.7 map sealed memory, shared, only for those
+    /// who cannot write by their descriptor anyway.
+    pub fn seal(file: File) -> io::Result<OwnedFd> {
         fcntl_add_seals(&file, SEALS | SealFlags::SEAL)?;
         Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
     }
@@ -95,13 +138,16 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use std::io::{self, Write};
+    use std::fs::File;
+    use std::io;
     use std::os::fd::OwnedFd;
 
     /// A file that has no name any more: there is no sealed memory here.
-    pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-        let mut file = tempfile::tempfile()?;
-        file.write_all(bytes)?;
+    pub fn create() -> io::Result<File> {
+        tempfile::tempfile()
+    }
+
+    pub fn seal(file: File) -> io::Result<OwnedFd> {
         Ok(file.into())
     }
 
@@ -140,6 +186,13 @@ mod tests {
         let own = OpenOptions::new().write(true).open("/proc/self/mem").unwrap();
         own.write_all_at(&[1], memory.as_ptr() as u64).unwrap_err();
         assert_eq!(*memory, [7; 5000]);
+    }
+
+    #[test]
+    fn it_is_the_same_however_often_it_was_received_and_another_with_the_same_bytes_is_not() {
+        let memory = SharedMemory::copy(&[7; 50]).unwrap();
+        let again = SharedMemory::received(memory.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert!(memory.is_same(&again) && !memory.is_same(&SharedMemory::copy(&[7; 50]).unwrap()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod socket;
 pub use credits::{Credits, Pause};
 pub use doorway::{Doorway, Visitor, knock};
 pub use link::{Bulk, Incoming, LinkReceiver, LinkSender, ends, pair};
-pub use memory::SharedMemory;
+pub use memory::{MemoryDraft, SharedMemory};
 pub use messages::{Episode, Hello, Numbers, ToActor, ToLearner, Waiting, Welcome};
 
 /// Why a message could not be sent, received or understood.

@@ -144,7 +144,7 @@ fn found(records: &[BTreeMap<String, Value>], seconds: f64, actors: usize, cores
 }
 
 /// Seconds that all cores of this machine have worked; 0 where nobody says.
-fn busy_seconds() -> f64 {
+pub(super) fn busy_seconds() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let ticks: Vec<f64> =
         text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
