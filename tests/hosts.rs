@@ -108,6 +108,12 @@ fn actors_of_another_host_act_and_end_with_the_run() {
     );
     assert_eq!(relay.actors().len(), 2);
     setup.run.make_steps(200);
+    // Round trips are measured also while there is always something else to say.
+    let measured = |report: &Report| report.hosts[0].round_trip_ms;
+    let first = measured(&setup.run.report(|report| measured(report) > 0.0));
+    setup.run.report(|report| measured(report) != first);
+    let (ok, text) = lucid(&["trace", setup.run.dir.to_str().unwrap(), "--seconds", "0.3"]);
+    assert!(ok && text.contains("actor-0") && !text.contains("actor-1"), "only what is here is recorded: {text}");
     setup.run.signal(Signal::INT);
     setup.run.end_well();
     wait_for("the relay to end", || relay.child.try_wait().unwrap().is_some());

@@ -21,8 +21,8 @@ mod watch;
 
 use clap::{Parser, Subcommand};
 
-use crate::RunError;
 use crate::control::Request;
+use crate::{RunError, descriptors};
 
 /// Lucid: DreamerV3 agents that see through a frozen Vision Transformer, one learner, many actors.
 #[derive(Debug, Parser)]
@@ -87,6 +87,7 @@ enum Command {
 
 /// Run what the command line says.
 pub fn main() -> Result<(), RunError> {
+    descriptors::allow_many();
     match Cli::parse().command {
         Command::Train(args) => train::run(args),
         Command::Scale(args) => control::scale(&args),

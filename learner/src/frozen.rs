@@ -185,6 +185,8 @@ fn name_changed(damage: FetchError, path: &Path, hints: &Hints, recorded: Option
 mod tests {
     use std::sync::Arc;
 
+    use shared::vit::Images;
+
     use super::*;
     use crate::proof::{check_region, check_trunk};
 
@@ -217,6 +219,19 @@ mod tests {
     #[test]
     fn an_altered_weight_is_named() {
         is_named(trunk(Precision::Float32), &format!("{PREFIX}/blocks/1/mlp/fc2/kernel"));
+    }
+
+    #[test]
+    fn a_processor_for_which_no_kernels_are_laid_out_takes_them_as_they_are() {
+        // As an actor on another host may find them.
+        let trunk = trunk(Precision::Float32);
+        let pixels: Vec<f32> = (0..3 * 28 * 28).map(|i| (i as f32 * 0.37).sin()).collect();
+        let tokens = |precision| {
+            let vit = Vit::new(&trunk.spec, &trunk.params, 1, precision).unwrap();
+            vit.tokens(Images { pixels: &pixels, n: 1, height: 28, width: 28 }, 1, true)
+        };
+        let expected = tokens(Precision::Float32);
+        [Precision::Bf16, Precision::Split].into_iter().for_each(|other| assert_eq!(tokens(other), expected));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod checkpoint;
 pub mod cli;
 pub mod control;
+mod descriptors;
 mod desk;
 pub mod dreamer;
 pub mod durable;

@@ -293,8 +293,6 @@ impl Connection {
                 self.freight.encoder(digest, Arc::new(Bulk::Shared(region)));
                 self.tell(Down::Said(who, message, Beside::Encoder { digest, length }));
             }
-            // Its file would be written on another host.
-            (ToActor::Trace { .. }, _) => {}
             (message, _) => self.tell(Down::Said(who, message, Beside::Nothing)),
         }
     }

@@ -13,12 +13,12 @@ mod gate;
 pub mod growth;
 mod host;
 mod line;
-mod packet;
+pub mod packet;
 mod relay;
 mod secrets;
 mod session;
 mod store;
-mod words;
+pub mod words;
 
 pub use fleet::Fleet;
 pub use gate::{GateArgs, run as gate};

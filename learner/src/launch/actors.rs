@@ -66,6 +66,11 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// Indices from the first of one host to the first of the next; those before the first host's are here.
 const PER_HOST: u32 = 10_000;
 
+/// Whether an actor of this index is on the learner's own host.
+pub fn is_here(actor: u32) -> bool {
+    actor < PER_HOST
+}
+
 /// A host that has taken part.
 struct HostState {
     name: String,

@@ -13,6 +13,7 @@ mod runner;
 mod supervisor;
 pub mod temporary;
 
+pub use actors::is_here;
 pub use child::{ENVIRONMENT, Process};
 pub use control::{Notice, Order};
 pub use hosts::{End, HostNotice, HostOrder, Who};

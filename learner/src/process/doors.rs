@@ -16,7 +16,7 @@ use shared::wire::{Doorway, Hello, LinkReceiver, LinkSender, ToActor, ToLearner,
 use crate::desk::{Ask, Reply, Task};
 use crate::evaluation::{EVALUATION_ACTOR, FromEvaluator, ToEvaluator, serve};
 use crate::ingest::Arrival;
-use crate::launch::{Notice, Order};
+use crate::launch::{Notice, Order, is_here};
 use crate::links::Link;
 use crate::run::Run;
 
@@ -116,9 +116,11 @@ impl Inner {
         }
     }
 
-    /// The answer, when it is written, names the processes that record; the launcher has begun on its own.
+    /// The answer, when it is written, names the processes that record; the launcher has begun on its own. Those of other hosts do not:
+    /// their files would be there.
     fn trace(&self, seconds: f64, reply: Reply) {
-        let (run, links) = (&self.run, self.run.links.all());
+        let (run, mut links) = (&self.run, self.run.links.all());
+        links.retain(|link| is_here(link.actor));
         let mut names: Vec<String> = links.iter().map(|link| actor::name(link.actor)).collect();
         let (sender, result) = crossbeam::channel::bounded(1);
         let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();

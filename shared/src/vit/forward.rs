@@ -192,14 +192,25 @@ impl<'a> FrozenTaker<'a> {
         self.taker.pair(first, second)?.values()
     }
 
-    fn projection(&self, name: &str) -> Result<Projection, ParamError> {
+    /// What products in the precision take; in float32 where kernels were laid out by a processor of another kind, which a learner on
+    /// another host may have.
+    fn either<T>(&self, take: impl Fn(Precision) -> Result<T, ParamError>) -> Result<T, ParamError> {
+        match take(self.precision) {
+            Err(ParamError::Missing { .. } | ParamError::NotInSnapshot { .. } | ParamError::Shape { .. }) => {
+                take(Precision::Float32)
+            }
+            taken => taken,
+        }
+    }
+
+    fn projection(&self, name: &str, precision: Precision) -> Result<Projection, ParamError> {
         let path = format!("{name}/kernel");
         let bias = self.values(&format!("{name}/bias"))?;
         let outputs = bias.get().len();
         let shape = self.taker.params.get(&path).map(|(shape, _)| shape);
         let inputs = shape.map_or(0, |shape| shape.iter().product::<usize>() / outputs.max(1));
-        let (kernel, precision) = match laid_out_len([inputs, outputs], self.precision) {
-            Some(len) => (Values::of(&self.products.weight(&path, &[len], Init::Zeros)?)?, self.precision),
+        let (kernel, precision) = match laid_out_len([inputs, outputs], precision) {
+            Some(len) => (Values::of(&self.products.weight(&path, &[len], Init::Zeros)?)?, precision),
             None => (self.values(&path)?, Precision::Float32),
         };
         Ok(Projection { kernel, bias, precision })
@@ -207,7 +218,9 @@ impl<'a> FrozenTaker<'a> {
 
     fn block(&self, i: usize, scaled: bool) -> Result<Block, ParamError> {
         let pair = |first: &str, second: &str| self.pair(first, second);
-        Block::take(&format!("blocks/{i}"), scaled, pair, |name| self.projection(name))
+        self.either(|precision| {
+            Block::take(&format!("blocks/{i}"), scaled, pair, |name| self.projection(name, precision))
+        })
     }
 }
 
@@ -258,7 +271,7 @@ impl Vit {
             cls: spec.class_token.then(|| taker.values("cls")).transpose()?,
             pos: learned.then(|| taker.values("pos")).transpose()?,
             registers: (spec.registers > 0).then(|| taker.values("registers")).transpose()?,
-            patch: taker.projection("patch")?,
+            patch: taker.either(|precision| taker.projection("patch", precision))?,
             pre_norm: spec.pre_norm.then(|| taker.pair("pre_norm/scale", "pre_norm/bias")).transpose()?,
             norm: None,
             blocks: (0..blocks).map(|i| taker.block(i, spec.layer_scale)).collect::<Result<_, _>>()?,

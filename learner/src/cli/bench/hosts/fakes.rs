@@ -24,6 +24,8 @@ use crate::reporter::resident;
 
 /// How long a run and its hosts may take until all takes part.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a run may take to end.
+const FAREWELL: Duration = Duration::from_secs(60);
 
 /// A run in a folder of its own; ended when dropped.
 struct Whole {
@@ -87,14 +89,16 @@ impl Whole {
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
-            // Twice, so that it does not save.
-            for _ in 0..2 {
-                let _ = kill_process(pid, Signal::INT);
-                thread::sleep(Duration::from_millis(200));
+        let Some(pid) = Pid::from_raw(self.child.id() as i32) else { return };
+        let deadline = Instant::now() + FAREWELL;
+        // In order, so that nobody writes to its folder any more.
+        let _ = kill_process(pid, Signal::INT);
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
             }
+            thread::sleep(Duration::from_millis(50));
         }
-        let _ = self.child.wait();
     }
 }
 
