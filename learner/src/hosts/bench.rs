@@ -151,11 +151,8 @@ fn sessions(relays: usize, secure: bool) -> Result<(Session, Vec<Session>), Host
 /// Once somebody listens.
 fn heard(way_out: Way) -> Result<Way, HostError> {
     let deadline = Instant::now() + PATIENCE;
-    while !way_out.is_heard() {
-        if Instant::now() > deadline {
-            return Err(HostError::way("the sessions did not find each other"));
-        }
-        thread::sleep(Duration::from_millis(5));
+    match way_out.wait_until_heard(|| Instant::now() > deadline) {
+        true => Ok(way_out),
+        false => Err(HostError::way("the sessions did not find each other")),
     }
-    Ok(way_out)
 }

@@ -1,4 +1,4 @@
-//! Hosts whose actors are none: they say again what one real actor said, at its pace and as far as credits allow. A run takes them for
+//! Hosts whose actors are none: they say again what one real actor said, as far as credits allow. A run takes them for
 //! real ones. For `lucid bench hosts --fake`.
 
 use std::collections::BTreeMap;
@@ -76,6 +76,13 @@ impl Recorded {
             Some((span, _)) if !span.is_zero() => Ok(Self { words }),
             _ => Err(HostError::way("the actor that was recorded sent too little: record for longer").into()),
         }
+    }
+
+    /// The same at another pace, in steps a second.
+    pub fn at_pace(mut self, pace: f64) -> Self {
+        let slower = self.rates().steps / pace.max(1e-3);
+        self.words.iter_mut().for_each(|(at, _)| *at = at.mul_f64(slower));
+        self
     }
 
     /// What was sent a second.

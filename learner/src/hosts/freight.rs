@@ -163,6 +163,9 @@ impl Freight {
 
     /// Send what is long, piece by piece, until the way is closed.
     pub fn send_all(&self, way: &Way) -> Result<(), HostError> {
+        if !way.wait_until_heard(|| self.state.lock().closed) {
+            return Ok(());
+        }
         while let Some(load) = self.next() {
             let (blob, region, from) = match load {
                 Load::Snapshot(cargo) => (Blob::Snapshot { version: cargo.version }, cargo.region, 0),

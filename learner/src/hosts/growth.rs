@@ -25,6 +25,8 @@ pub struct Costs {
     pub gate: f64,
     /// CPU seconds of the gate for a byte of a snapshot to one host.
     pub byte: f64,
+    /// CPU seconds of the gate and the learner for a word to or from an actor.
+    pub word: f64,
     /// Bytes of a chunk on the network.
     pub chunk_bytes: f64,
     /// Steps of a chunk.
@@ -317,12 +319,12 @@ impl Simulation {
     }
 
     fn seconds(&self, job: Job) -> f64 {
-        let Costs { ingest, links, gate, byte, .. } = self.costs;
+        let Costs { ingest, links, gate, byte, word, .. } = self.costs;
         match job {
             Job::Pass(_) => gate + links,
             Job::Ingest(_) => ingest,
-            // Words to each actor and back, at most what a chunk costs.
-            Job::Tell => self.load.actors as f64 * (gate + links),
+            // Each actor is told, and answers.
+            Job::Tell => 2.0 * word * self.load.actors as f64,
             Job::Piece { rest, .. } => byte * rest.min(PIECE),
         }
     }
@@ -370,8 +372,15 @@ impl Simulation {
 mod tests {
     use super::*;
 
-    const COSTS: Costs =
-        Costs { ingest: 20e-6, links: 20e-6, gate: 60e-6, byte: 1e-9, chunk_bytes: 50e3, chunk_steps: 16.0 };
+    const COSTS: Costs = Costs {
+        ingest: 20e-6,
+        links: 20e-6,
+        gate: 60e-6,
+        byte: 1e-9,
+        word: 5e-6,
+        chunk_bytes: 50e3,
+        chunk_steps: 16.0,
+    };
     const PLACE: Place = Place { cores: 8, network: 1.25e9, round_trip: 1e-3 };
     const LOAD: Load = Load { hosts: 4, actors: 16, pace: 64.0, credits: 4, update: 0.1, snapshot: 4e6 };
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use base64::Engine;
@@ -20,6 +21,8 @@ use super::secrets::Identity;
 
 /// How long a message may wait for a network that takes nothing before the session is given up, and with it what it holds.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether somebody listens.
+const LOOK: Duration = Duration::from_millis(5);
 /// Messages that have arrived and wait to be read; the network waits while there are as many.
 const WAITING: usize = 64;
 
@@ -106,6 +109,17 @@ impl Way {
     /// Whether somebody listens now.
     pub fn is_heard(&self) -> bool {
         self.publisher.matching_status().wait().is_ok_and(|status| status.matching())
+    }
+
+    /// Wait until somebody listens, since what is sent before that goes nowhere; whether somebody does before it is given up.
+    pub fn wait_until_heard(&self, given_up: impl Fn() -> bool) -> bool {
+        while !self.is_heard() {
+            if given_up() {
+                return false;
+            }
+            thread::sleep(LOOK);
+        }
+        true
     }
 
     /// Send, and wait while the network takes nothing. That it was sent says nothing about whether it arrives.

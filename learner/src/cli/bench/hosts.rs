@@ -47,7 +47,7 @@ pub struct Args {
     /// Numbers of hosts of simulated runs, with --actors each.
     #[arg(long, value_delimiter = ',', requires = "fake")]
     grow: Vec<u32>,
-    /// In simulated runs: steps a second of an actor; else what the recorded one made.
+    /// Steps a second of each fake and simulated actor; else what the recorded one made.
     #[arg(long)]
     pace: Option<f64>,
     /// In simulated runs: cores that the gate and the learner share, besides those that train.

@@ -13,11 +13,12 @@ use shared::metrics::Report;
 
 use super::{Args, CREDITS, grow};
 use crate::RunError;
-use crate::cli::bench::median;
 use crate::cli::bench::scale::busy_seconds;
+use crate::cli::bench::{cpu_seconds, median};
 use crate::control::{Client, Word};
 use crate::error::io;
-use crate::hosts::bench::fan_out;
+use crate::hosts::HostError;
+use crate::hosts::bench::{beside, fan_out, far};
 use crate::hosts::fake::{Recorded, take_part};
 use crate::hosts::growth::{Costs, Load, Place, simulate};
 use crate::reporter::resident;
@@ -26,6 +27,9 @@ use crate::reporter::resident;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a run may take to end.
 const FAREWELL: Duration = Duration::from_secs(60);
+
+/// File with what a run said of errors.
+const SAID: &str = "said";
 
 /// A run in a folder of its own; ended when dropped.
 struct Whole {
@@ -42,11 +46,12 @@ impl Whole {
         let binary = std::env::current_exe().map_err(io("find", Path::new("the running binary")))?;
         let mut command = Command::new(&binary);
         command.args(["train", "-c", &args.config, "--actors", "1", "--run"]).arg(dir.path().join("run"));
-        let own = [format!("hosts.listen={join}"), "run.train_ratio=0.005".into()];
+        let own = [format!("hosts.listen={join}"), "run.train_ratio=0.005".into(), "replay.gib=4.0".into()];
         for set in own.iter().chain(&args.set) {
             command.args(["--set", set]);
         }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(io("start", &binary))?;
+        let said = fs::File::create(dir.path().join(SAID)).map_err(io("create", dir.path()))?;
+        let child = command.stdout(Stdio::null()).stderr(said).spawn().map_err(io("start", &binary))?;
         Ok(Self { child, dir, join })
     }
 
@@ -65,10 +70,11 @@ impl Whole {
         children.split_whitespace().find(is).and_then(|pid| pid.parse().ok())
     }
 
-    /// The first report, within the time, of which this is so.
-    fn report(&self, so: impl Fn(&Report) -> bool) -> Result<Report, RunError> {
+    /// The first report, within the time and before `stop` is raised, of which this is so.
+    fn report(&mut self, stop: &AtomicBool, so: impl Fn(&Report) -> bool) -> Result<Report, RunError> {
         let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
+        let over = || Instant::now() > deadline || stop.load(Ordering::Acquire);
+        while !over() && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             if let Ok(words) = Client::connect(&self.run()).and_then(Client::watch) {
                 for word in words.map_while(Result::ok) {
                     if let Word::Report(report) = word
@@ -76,14 +82,15 @@ impl Whole {
                     {
                         return Ok(*report);
                     }
-                    if Instant::now() > deadline {
+                    if over() {
                         break;
                     }
                 }
             }
             thread::sleep(Duration::from_millis(100));
         }
-        Err(RunError::Bench { message: "the run did not come so far: try fewer hosts".into() })
+        let said = fs::read_to_string(self.dir.path().join(SAID)).unwrap_or_default();
+        Err(RunError::Bench { message: format!("the run did not come so far: try fewer hosts. {}", said.trim()) })
     }
 }
 
@@ -106,24 +113,26 @@ impl Drop for Whole {
 pub fn run(args: &Args) -> Result<(), RunError> {
     let (mut recorded, mut first, mut last) = (None, None, None);
     for &hosts in &args.fake {
-        let whole = Whole::start(args)?;
-        whole.report(|report| report.actors.iter().any(|actor| actor.version > 0))?;
+        let mut whole = Whole::start(args)?;
+        let stop = AtomicBool::new(false);
+        whole.report(&stop, |report| report.actors.iter().any(|actor| actor.version > 0))?;
         let recorded = match &recorded {
             Some(recorded) => recorded,
             None => recorded.insert(record(args, &whole)?),
         };
-        let stop = AtomicBool::new(false);
+        let (run, join) = (whole.run(), whole.join.clone());
         let found = thread::scope(|scope| {
             for number in 0..hosts {
-                let (whole, stop) = (&whole, &stop);
+                let (run, join, stop) = (&run, &join, &stop);
                 scope.spawn(move || {
                     let name = format!("fake{number}");
-                    if let Err(error) = take_part(&whole.run(), &whole.join, &name, args.actors, recorded, stop) {
+                    if let Err(error) = take_part(run, join, &name, args.actors, recorded, stop) {
                         eprintln!("{name}: {error}");
+                        stop.store(true, Ordering::Release);
                     }
                 });
             }
-            let found = measure(args, &whole, (hosts * args.actors) as usize, recorded);
+            let found = measure(args, &mut whole, &stop, (hosts * args.actors) as usize, recorded);
             stop.store(true, Ordering::Release);
             found
         })?;
@@ -133,7 +142,8 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     }
     match (&recorded, last) {
         (Some(recorded), Some(costs)) if !args.grow.is_empty() => {
-            grow::print(args, &Costs { byte: byte_cost(args)?, ..costs }, recorded.rates().steps);
+            let costs = Costs { byte: byte_cost(args)?, word: word_cost()?, ..costs };
+            grow::print(args, &costs, recorded.rates().steps);
             Ok(())
         }
         _ => Ok(()),
@@ -143,10 +153,14 @@ pub fn run(args: &Args) -> Result<(), RunError> {
 fn record(args: &Args, whole: &Whole) -> Result<Recorded, RunError> {
     let time = Duration::from_secs_f64(args.seconds.max(5.0));
     let recorded = Recorded::of(&whole.run(), &whole.join, &whole.dir.path().join("recorded"), time)?;
+    let recorded = match args.pace {
+        Some(pace) => recorded.at_pace(pace),
+        None => recorded,
+    };
     let rates = recorded.rates();
     if !args.json {
         println!(
-            "A real actor sent {:.0} steps in {:.1} chunks, {:.2} MiB a second; each fake one says that again.\n\
+            "Each fake actor says again what a real one said: {:.0} steps in {:.1} chunks, {:.2} MiB a second.\n\
              us a chunk: of the ingest thread, and CPU of the learner's other threads for actors, of the gate, and of the fake hosts.\n\
              Simulated steps/s: by what the first of these runs cost, and the cores that were left to them.",
             rates.steps,
@@ -210,26 +224,38 @@ impl Found {
     }
 }
 
-fn measure(args: &Args, whole: &Whole, actors: usize, recorded: &Recorded) -> Result<Found, RunError> {
+fn measure(
+    args: &Args,
+    whole: &mut Whole,
+    stop: &AtomicBool,
+    actors: usize,
+    recorded: &Recorded,
+) -> Result<Found, RunError> {
     let fake = |report: &Report| report.actors.iter().filter(|actor| actor.host.is_some()).count();
     let there = |report: &Report| fake(report) >= actors && report.actors.iter().all(|actor| actor.version > 0);
-    let first = whole.report(there)?;
+    let first = whole.report(stop, there)?;
     let (before, busy) = (Spent::until_now(whole), busy_seconds());
     let begun = Instant::now();
-    let last = whole.report(|report| there(report) && begun.elapsed().as_secs_f64() >= args.seconds)?;
+    let last = whole.report(stop, |report| there(report) && begun.elapsed().as_secs_f64() >= args.seconds)?;
     let (spent, busy, wall) = (Spent::until_now(whole).since(&before), busy_seconds() - busy, begun.elapsed());
     let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
     let others = (busy - spent.ingest - spent.links - spent.gate - spent.hosts) / wall.as_secs_f64();
     let [_, updates, age] = last.lag().ok_or_else(|| RunError::Bench { message: "no actor".into() })?;
     let (time, rates) = (last.elapsed - first.elapsed, recorded.rates());
-    let (steps, received) =
-        ((last.steps - first.steps) as f64, last.hosts.iter().map(|host| host.received_per_s).sum());
-    let chunks = (steps * rates.chunks / rates.steps).max(1.0);
+    // The real actor's are not theirs.
+    let own = |report: &Report| report.actors_on(None).map(|actor| actor.steps).sum::<u64>();
+    let all = last.steps - first.steps;
+    let steps = all.saturating_sub(own(&last) - own(&first)) as f64;
+    let bytes = |report: &Report| report.hosts.iter().map(|host| host.received).sum::<u64>();
+    let received = (bytes(&last) - bytes(&first)) as f64 / time;
+    let chunks_of = |steps: f64| (steps * rates.chunks / rates.steps).max(1.0);
+    let chunks = chunks_of(steps);
     let costs = Costs {
-        ingest: spent.ingest / chunks,
+        ingest: spent.ingest / chunks_of(all as f64),
         links: spent.links / chunks,
         gate: spent.gate / chunks,
         byte: 0.0,
+        word: 0.0,
         chunk_bytes: received * time / chunks,
         chunk_steps: rates.steps / rates.chunks,
     };
@@ -264,9 +290,14 @@ impl Spent {
             all.iter().filter(|(name, _)| of(name)).map(|(_, seconds)| seconds).sum()
         };
         let learner = threads("learner");
+        // Actor 0 is the real one.
+        let of_actor = |name: &str| {
+            let number = name.strip_prefix("from actor ").or(name.strip_prefix("to actor "));
+            number.is_some_and(|number| number != "0")
+        };
         Self {
             ingest: sum(&learner, &|name| name == "ingest"),
-            links: sum(&learner, &|name| name.starts_with("from actor") || name.starts_with("to actor")),
+            links: sum(&learner, &|name| of_actor(name)),
             gate: sum(&threads("gate"), &|_| true),
             hosts: sum(&self::threads(std::process::id()), &|_| true),
         }
@@ -296,10 +327,18 @@ fn threads(pid: u32) -> BTreeMap<String, f64> {
 /// CPU seconds of the gate for a byte of a snapshot to one host: half of what both ends need.
 fn byte_cost(args: &Args) -> Result<f64, RunError> {
     let (hosts, rounds) = (args.hosts, 20);
-    let before: f64 = threads(std::process::id()).values().sum();
-    fan_out(args.snapshot, hosts, rounds, true)?;
-    let after: f64 = threads(std::process::id()).values().sum();
-    Ok((after - before) / 2.0 / (args.snapshot * hosts) as f64 / rounds as f64)
+    let (before, _) = (cpu_seconds(), fan_out(args.snapshot, hosts, rounds, true)?);
+    Ok((cpu_seconds() - before) / 2.0 / (args.snapshot * hosts) as f64 / rounds as f64)
+}
+
+/// CPU seconds for a word: of both ends of a link between the gate and the learner, and of one end of the line to a host.
+fn word_cost() -> Result<f64, RunError> {
+    let (bytes, time) = (16, Duration::from_secs(2));
+    let cost = |rate: &dyn Fn() -> Result<f64, HostError>| {
+        let (before, rate) = (cpu_seconds(), rate()?);
+        Ok::<_, HostError>((cpu_seconds() - before) / (rate * time.as_secs_f64()))
+    };
+    Ok(cost(&|| beside(bytes, time))? + cost(&|| far(bytes, time, true))? / 2.0)
 }
 
 fn print(args: &Args, hosts: u32, found: &Found, expected: f64) {

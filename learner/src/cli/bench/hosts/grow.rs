@@ -5,12 +5,12 @@ use crate::hosts::growth::{Costs, Load, Outcome, Place, simulate};
 
 /// Print a line for each number of hosts.
 pub fn print(args: &Args, costs: &Costs, pace: f64) {
-    let pace = args.pace.unwrap_or(pace);
     let place = Place { cores: args.cores.max(1), network: args.gbits * 1e9 / 8.0, round_trip: 1e-3 * args.round_trip };
     if !args.json {
         println!(
             "\nSimulated: {pace:.0} steps a second of each actor, updates of {:.2} s, snapshots of {:.1} MiB, {} cores, {} Gbit/s, {} ms to a \
-             host and back;\na chunk of {:.1} steps has {:.1} KiB, a byte of a snapshot to a host takes {:.2} ns.",
+             host and back;\na chunk of {:.0} steps has {:.1} KiB, a byte of a snapshot to a host takes {:.2} ns,\n\
+             a word to or from an actor {:.1} us.",
             args.update,
             args.snapshot as f64 / 1048576.0,
             args.cores,
@@ -18,7 +18,8 @@ pub fn print(args: &Args, costs: &Costs, pace: f64) {
             args.round_trip,
             costs.chunk_steps,
             costs.chunk_bytes / 1024.0,
-            1e9 * costs.byte
+            1e9 * costs.byte,
+            1e6 * costs.word
         );
         println!(
             "{:>5} {:>6} {:>9} {:>6} {:>18} {:>7} {:>6} {:>11} {:>12}  bound by",
