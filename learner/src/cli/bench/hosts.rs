@@ -14,7 +14,7 @@ const CREDITS: u32 = 4;
 
 /// Chunks of steps from another host, beside chunks from an actor on the learner's; and a snapshot to many hosts. All over this machine's
 /// own network, of bytes that cannot be compressed. With `--fake`, instead: a run whose actors on other hosts are none, but say again what a
-/// real one said. With `--grow` too: how a run would fare with more hosts than that, simulated by what the last of those cost.
+/// real one said. With `--grow` too: how a run would fare with more hosts than that, simulated by what the first of those cost.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Bytes of a chunk.
@@ -47,9 +47,12 @@ pub struct Args {
     /// Numbers of hosts of simulated runs, with --actors each.
     #[arg(long, value_delimiter = ',', requires = "fake")]
     grow: Vec<u32>,
-    /// Steps a second of each fake and simulated actor; else what the recorded one made.
+    /// Steps a second of each fake actor; else what the recorded one made.
     #[arg(long)]
     pace: Option<f64>,
+    /// In simulated runs: steps a second of each actor; else those of a fake one.
+    #[arg(long)]
+    grow_pace: Option<f64>,
     /// In simulated runs: cores that the gate and the learner share, besides those that train.
     #[arg(long, default_value_t = 16)]
     cores: usize,

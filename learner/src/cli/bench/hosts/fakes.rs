@@ -111,7 +111,7 @@ impl Drop for Whole {
 
 /// Measure a run for each number of hosts; then simulate those that are asked for.
 pub fn run(args: &Args) -> Result<(), RunError> {
-    let (mut recorded, mut first, mut last) = (None, None, None);
+    let (mut recorded, mut first) = (None, None);
     for &hosts in &args.fake {
         let mut whole = Whole::start(args)?;
         let stop = AtomicBool::new(false);
@@ -138,10 +138,9 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         })?;
         let expected = found.expected(first.get_or_insert(found), args);
         print(args, hosts, &found, expected);
-        last = Some(found.costs);
     }
-    match (&recorded, last) {
-        (Some(recorded), Some(costs)) if !args.grow.is_empty() => {
+    match (&recorded, first) {
+        (Some(recorded), Some(Found { costs, .. })) if !args.grow.is_empty() => {
             let costs = Costs { byte: byte_cost(args)?, word: word_cost()?, ..costs };
             grow::print(args, &costs, recorded.rates().steps);
             Ok(())

@@ -5,6 +5,7 @@ use crate::hosts::growth::{Costs, Load, Outcome, Place, simulate};
 
 /// Print a line for each number of hosts.
 pub fn print(args: &Args, costs: &Costs, pace: f64) {
+    let pace = args.grow_pace.unwrap_or(pace);
     let place = Place { cores: args.cores.max(1), network: args.gbits * 1e9 / 8.0, round_trip: 1e-3 * args.round_trip };
     if !args.json {
         println!(
