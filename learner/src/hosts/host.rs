@@ -120,7 +120,11 @@ impl Connection {
         };
         start(
             thread("to host"),
-            Box::new(move || sending.break_off(&send_all(&down, &queued, || sending.is_broken(), beat))),
+            Box::new(move || {
+                if down.wait_until_heard(|| sending.is_broken()) {
+                    sending.break_off(&send_all(&down, &queued, || sending.is_broken(), beat));
+                }
+            }),
         )?;
         start(
             thread("freight to host"),
