@@ -22,7 +22,7 @@ use shared::metrics::{ActorReport, Report};
 use crate::chaos::{Seen, check_replay, listen as listen_to, pause, signal, table, variable};
 use crate::hosts::{free_port, token};
 use crate::slow_link::{Conditions, SlowLink};
-use crate::support::{Run, children, is_alive, wait_within};
+use crate::support::{Run, children, is_alive, lucid, wait_within};
 
 /// How long a run may take to go on after a fault.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -348,11 +348,10 @@ fn whatever_the_network_does_nothing_that_was_counted_is_lost_or_counted_twice()
 
 /// Mean return of 32 episodes with a run's last policy.
 fn learned(run: &Run) -> f64 {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lucid"));
-    let output = command.arg("eval").arg(&run.dir).args(["--episodes", "32", "--json"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let record: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    println!("{record}");
+    let (ok, text) = lucid(&["eval", run.dir.to_str().unwrap(), "--episodes", "32", "--json"]);
+    println!("{text}");
+    assert!(ok);
+    let record: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     record["mean"].as_f64().unwrap()
 }
 

@@ -175,7 +175,7 @@ fn start<'scope, 'env: 'scope>(
         }
         result
     };
-    // As where threads are spawned without a name, which `top -H` would not show: a process that gets no thread ends.
+    // Its name is what `top -H` shows. A process that gets no thread ends, as it does where one is spawned without a name.
     let started = thread::Builder::new().name(name.into()).spawn_scoped(scope, work);
     started.unwrap_or_else(|error| panic!("cannot start the thread {name}: {error}"))
 }

@@ -15,7 +15,7 @@ use super::words::{Beside, Blob, Down, Piece};
 use crate::launch::Who;
 
 /// Bytes of a piece: words wait for one at most.
-const PIECE: usize = 256 << 10;
+pub(super) const PIECE: usize = 256 << 10;
 
 /// A snapshot's memory, with what an actor is told of it.
 #[derive(Clone)]

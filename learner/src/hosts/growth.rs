@@ -9,8 +9,10 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use super::freight;
+
 /// Bytes of a piece of a snapshot.
-const PIECE: f64 = (256 << 10) as f64;
+const PIECE: f64 = freight::PIECE as f64;
 /// Simulated seconds, and those of them after which is counted.
 const SPAN: (f64, f64) = (20.0, 5.0);
 

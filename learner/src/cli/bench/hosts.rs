@@ -9,9 +9,6 @@ use super::median;
 use crate::RunError;
 use crate::hosts::bench::{beside, fan_out, far};
 
-/// Chunks that an actor may have under way: `sync.credits` as it is by default.
-const CREDITS: u32 = 4;
-
 /// Chunks of steps from another host, beside chunks from an actor on the learner's; and a snapshot to many hosts. All over this machine's
 /// own network, of bytes that cannot be compressed. With `--fake`, instead: a run whose actors on other hosts are none, but say again what a
 /// real one said. With `--grow` too: how a run would fare with more hosts than that, simulated by what the first of those cost.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
+use shared::config::Config;
 use shared::metrics::Report;
 
-use super::{Args, CREDITS, grow};
+use super::{Args, grow};
 use crate::RunError;
 use crate::cli::bench::scale::busy_seconds;
 use crate::cli::bench::{cpu_seconds, median};
@@ -111,6 +112,7 @@ impl Drop for Whole {
 
 /// Measure a run for each number of hosts; then simulate those that are asked for.
 pub fn run(args: &Args) -> Result<(), RunError> {
+    let credits = Config::load(&[&args.config], &args.set)?.sync.credits as u32;
     let (mut recorded, mut first) = (None, None);
     for &hosts in &args.fake {
         let mut whole = Whole::start(args)?;
@@ -136,13 +138,13 @@ pub fn run(args: &Args) -> Result<(), RunError> {
             stop.store(true, Ordering::Release);
             found
         })?;
-        let expected = found.expected(first.get_or_insert(found), args);
+        let expected = found.expected(first.get_or_insert(found), args, credits);
         print(args, hosts, &found, expected);
     }
     match (&recorded, first) {
         (Some(recorded), Some(Found { costs, .. })) if !args.grow.is_empty() => {
             let costs = Costs { byte: byte_cost(args)?, word: word_cost()?, ..costs };
-            grow::print(args, &costs, recorded.rates().steps);
+            grow::print(args, &costs, recorded.rates().steps, credits);
             Ok(())
         }
         _ => Ok(()),
@@ -209,7 +211,7 @@ struct Found {
 
 impl Found {
     /// Steps a second that a simulation of this run says, if it costs what another did.
-    fn expected(&self, like: &Self, args: &Args) -> f64 {
+    fn expected(&self, like: &Self, args: &Args, credits: u32) -> f64 {
         let all = thread::available_parallelism().map_or(1, usize::from);
         // Cores are whole there: as if all were for this, and slower.
         let slower = all as f64 / self.cores.max(0.1);
@@ -217,8 +219,7 @@ impl Found {
         let [ingest, links, gate] = [ingest, links, gate + like.hosts].map(|seconds| seconds * slower);
         let place = Place { cores: all, network: 1e12, round_trip: 1e-3 };
         let actors = args.actors as usize;
-        let load =
-            Load { hosts: self.actors / actors, actors, pace: self.pace, credits: CREDITS, update: 1e3, snapshot: 1.0 };
+        let load = Load { hosts: self.actors / actors, actors, pace: self.pace, credits, update: 1e3, snapshot: 1.0 };
         simulate(&Costs { ingest, links, gate, ..like.costs }, &place, &load).steps
     }
 }

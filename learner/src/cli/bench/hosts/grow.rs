@@ -1,10 +1,10 @@
 //! Simulated runs with more hosts than there are here.
 
-use super::{Args, CREDITS};
+use super::Args;
 use crate::hosts::growth::{Costs, Load, Outcome, Place, simulate};
 
-/// Print a line for each number of hosts.
-pub fn print(args: &Args, costs: &Costs, pace: f64) {
+/// Print a line for each number of hosts. Actors have so many credits.
+pub fn print(args: &Args, costs: &Costs, pace: f64, credits: u32) {
     let pace = args.grow_pace.unwrap_or(pace);
     let place = Place { cores: args.cores.max(1), network: args.gbits * 1e9 / 8.0, round_trip: 1e-3 * args.round_trip };
     if !args.json {
@@ -32,7 +32,7 @@ pub fn print(args: &Args, costs: &Costs, pace: f64) {
             hosts: hosts as usize,
             actors: args.actors as usize,
             pace,
-            credits: CREDITS,
+            credits,
             update: args.update,
             snapshot: args.snapshot as f64,
         };
