@@ -90,7 +90,7 @@ impl Supervisor<'_> {
             Request::Stop => {
                 self.requests.stop.push(answer);
                 if !self.stopping {
-                    self.screen.warn("stopping, as asked: saving a checkpoint first");
+                    self.screen.say("stopping, as asked: saving a checkpoint first");
                     self.stop("asked to stop");
                 }
             }

@@ -22,7 +22,7 @@ use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
 use crate::desk::Ask;
 use crate::error::wire;
-use crate::report::{Screen, complain, say};
+use crate::report::{Screen, actors_in_words, complain, say};
 use crate::threads::{on_signals, spawn};
 use crate::web::{Server, URL_FILE};
 
@@ -240,7 +240,7 @@ impl Supervisor<'_> {
             Event::Signal(_) if self.interrupted => Ok(()),
             Event::Signal(_) => {
                 self.interrupted = true;
-                self.screen.warn("stopping: saving a checkpoint first; Ctrl-C again stops at once");
+                self.screen.say("stopping: saving a checkpoint first; Ctrl-C again stops at once");
                 self.stop("interrupted");
                 Ok(())
             }
@@ -354,7 +354,7 @@ impl Supervisor<'_> {
         match notice {
             HostNotice::Came { host, actors, running } => {
                 let Some(orders) = self.gate.orders.clone() else { return };
-                self.screen.warn(&format!("host {host} is there, with {actors} actors"));
+                self.screen.say(&format!("host {host} is there, with {}", actors_in_words(actors.into())));
                 for who in self.actors.host_came(&host, actors, &running, &orders) {
                     // A gate that has gone is noticed by whoever watches it.
                     let _ = orders.send(&HostOrder::Kill { host: host.clone(), who });
@@ -365,7 +365,7 @@ impl Supervisor<'_> {
                 self.actors.host_gone(&host);
             }
             HostNotice::Leaving { host } => {
-                self.screen.warn(&format!("host {host} leaves: its actors send what they have"));
+                self.screen.say(&format!("host {host} leaves: its actors send what they have"));
                 self.actors.host_leaves(&host);
             }
             HostNotice::Started { who, pid } => self.actors.host_started(who, pid),

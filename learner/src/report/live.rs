@@ -4,7 +4,7 @@
 use console::measure_text_width;
 use shared::metrics::{ActorReport, HostReport, Phase, Report, Spread};
 
-use super::text::{bytes, clean, count, duration, fit, grouped, number, rate, table, wrap};
+use super::text::{actors_in_words, bytes, clean, count, duration, fit, grouped, number, rate, table, wrap};
 
 /// Lines about the whole run, before those about evaluations and actors.
 pub const SUMMARY: usize = 4;
@@ -277,7 +277,7 @@ pub(crate) fn hosts(report: &Report, width: usize) -> Vec<String> {
 fn host(report: &Report, row: &HostReport) -> Vec<String> {
     let actors: Vec<_> = report.actors_on(Some(&row.name)).collect();
     let lag = actors.iter().map(|actor| actor.lag_updates).max().unwrap_or(0);
-    let number = format!("{} actor{}", actors.len(), if actors.len() == 1 { "" } else { "s" });
+    let number = actors_in_words(actors.len() as u64);
     match row.away {
         Some(seconds) => {
             vec![clean(&row.name), format!("away for {}", duration(seconds)), format!("its {number} wait")]
@@ -305,7 +305,7 @@ pub fn heartbeat(report: &Report) -> String {
         (all, 0) => format!(", {all} other host{}", if all == 1 { "" } else { "s" }),
         (all, away) => format!(", {all} other host{}, {away} away", if all == 1 { "" } else { "s" }),
     };
-    format!("{summary} | {} actors, {acting} acting{hosts}", report.actors.len())
+    format!("{summary} | {}, {acting} acting{hosts}", actors_in_words(report.actors.len() as u64))
 }
 
 /// The last words about a run, in lines no wider than `width`.

@@ -19,6 +19,7 @@ use shared::metrics::{Phase, Report, StartReport};
 
 pub use live::{closing, heartbeat, lines, within};
 pub use start::lines as start_lines;
+pub(crate) use text::actors_in_words;
 pub use text::number;
 use text::wrap;
 
@@ -65,6 +66,11 @@ impl Screen {
                 }
             }
         }
+    }
+
+    /// Show what has happened in order: it stays, above the block.
+    pub fn say(&mut self, text: &str) {
+        self.print(&wrap(text, self.width()));
     }
 
     /// Show a warning that stays: above the block, or on standard error where there is none.

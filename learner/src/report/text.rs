@@ -57,6 +57,11 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// `1 actor`, `8 actors`.
+pub fn actors_in_words(number: u64) -> String {
+    format!("{} actor{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// How often a second.
 pub fn rate(per_second: f64) -> String {
     let decimals = usize::from(per_second < 1000.0);
