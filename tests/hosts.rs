@@ -154,11 +154,12 @@ fn a_host_that_leaves_sends_what_it_has() {
     kill(relay.child.id(), Signal::INT);
     wait_for("the relay to end", || relay.child.try_wait().unwrap().is_some());
     assert!(relay.child.wait().unwrap().success(), "{}", relay.said());
-    setup.run.report(|report| report.actors.iter().all(|actor| actor.host.is_none()));
+    setup.run.report(|report| report.hosts.is_empty() && report.actors.iter().all(|actor| actor.host.is_none()));
     setup.run.signal(Signal::INT);
     setup.run.end_well();
     let text = setup.run.output();
     assert!(!text.contains("arrived"), "no step is missing: {text}");
+    assert!(text.contains("host far has left") && !text.contains("away"), "nobody waits for it: {text}");
 }
 
 #[test]

@@ -92,6 +92,11 @@ impl OnTerminal {
         assert!(!modes(&self.terminal).2.intersects(LocalModes::ICANON | LocalModes::ECHO), "keys are read one by one");
     }
 
+    /// Wait until this has been written.
+    pub fn wait_for(&mut self, words: &str) {
+        self.wait(words, |this| this.written().contains(words));
+    }
+
     /// Press keys.
     pub fn press(&mut self, keys: &str) {
         self.seat.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
@@ -102,18 +107,23 @@ impl OnTerminal {
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
     }
 
-    /// Wait for the end of the process, which must have given the terminal back: as it was, the screen left once, the cursor shown.
-    pub fn end(mut self) -> End {
+    /// Wait for the end of a process that took over the whole screen, and must have left it once and shown the cursor.
+    pub fn end(self) -> End {
+        let (status, written) = self.give_back();
+        assert_eq!((written.matches(ENTER).count(), written.matches(LEAVE).count()), (1, 1), "{written:?}");
+        assert!(written.rfind(SHOW) > written.rfind(HIDE), "the cursor is shown: {written:?}");
+        let (drawn, after) = written.split_once(LEAVE).unwrap();
+        End { status, drawn: drawn.into(), after: after.into() }
+    }
+
+    /// Wait for the end of the process, after which the terminal must be as it was; with all that was written.
+    pub fn give_back(mut self) -> (ExitStatus, String) {
         let status = self.wait_for_end();
         assert_eq!(modes(&self.terminal), self.before, "the terminal is as it was");
         // The reader ends with the last who has the terminal open.
         self.terminal = File::open("/dev/null").unwrap();
         self.reader.take().unwrap().join().unwrap();
-        let written = self.written();
-        assert_eq!((written.matches(ENTER).count(), written.matches(LEAVE).count()), (1, 1), "{written:?}");
-        assert!(written.rfind(SHOW) > written.rfind(HIDE), "the cursor is shown: {written:?}");
-        let (drawn, after) = written.split_once(LEAVE).unwrap();
-        End { status, drawn: drawn.into(), after: after.into() }
+        (status, self.written())
     }
 
     /// Take the terminal away, and wait for the end of the process.

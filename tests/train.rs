@@ -5,6 +5,7 @@ use std::path::Path;
 use learner::vit::{Hints, load};
 use rustix::process::Signal;
 
+use crate::pty::OnTerminal;
 use crate::support::{Run, checkpoint, lucid, small_vit, through, versions};
 
 fn runs_and_ends(actors: usize) {
@@ -113,6 +114,19 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
     assert!(std::fs::read_to_string(folder.join("eval.jsonl")).unwrap().contains("\"mean\""));
     let (ok, text) = lucid(&["params", folder.to_str().unwrap(), "^dyn/"]);
     assert!(ok && text.contains("dyn/") && !text.contains("\nenc/") && text.contains("trainable"), "{text}");
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_is_not_drawn_into_the_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let args = ["train", "-c", "dummy", "--actors", "1", "--run", run.to_str().unwrap()];
+    let mut training = OnTerminal::start(env!("CARGO_BIN_EXE_lucid"), &args, &[]);
+    training.wait_for("  acts");
+    training.press("\x03");
+    let (status, written) = training.give_back();
+    assert!(status.success(), "{written:?}");
+    assert!(written.contains("ended in order (interrupted)") && !written.contains("^C"), "{written:?}");
 }
 
 #[test]

@@ -409,11 +409,17 @@ impl Actors {
         running.iter().filter(|who| !known.contains(who)).copied().collect()
     }
 
-    /// A host is away: its actors wait for it, and so does the run, for a while.
-    pub fn host_gone(&mut self, name: &str) {
-        if let Some(host) = self.hosts.iter_mut().find(|host| host.name == name) {
-            (host.orders, host.away) = (None, Some(Instant::now()));
-        }
+    /// A host is away. Returns whether it has actors: they wait for it, and so does the run, for a while.
+    pub fn host_gone(&mut self, name: &str) -> bool {
+        let Some(number) = self.hosts.iter().position(|host| host.name == name) else { return false };
+        let waits = |slot: &mut Slot| match &mut slot.state {
+            State::Running(runner) => slot.wanted || runner.ended().is_none(),
+            _ => slot.wanted,
+        };
+        let waited_for = self.slots.range_mut(indices(number)).any(|(_, slot)| waits(slot));
+        let host = &mut self.hosts[number];
+        (host.orders, host.away) = (None, waited_for.then(Instant::now));
+        waited_for
     }
 
     /// All hosts are away: the gate has gone.

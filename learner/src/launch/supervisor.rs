@@ -361,8 +361,11 @@ impl Supervisor<'_> {
                 }
             }
             HostNotice::Gone { host, why } => {
-                self.screen.warn(&format!("host {host} is away: {why}"));
-                self.actors.host_gone(&host);
+                if self.actors.host_gone(&host) {
+                    self.screen.warn(&format!("host {host} is away: {why}"));
+                } else {
+                    self.screen.say(&format!("host {host} has left"));
+                }
             }
             HostNotice::Leaving { host } => {
                 self.screen.say(&format!("host {host} leaves: its actors send what they have"));

@@ -3,6 +3,7 @@
 //! What is shown is made by pure functions ([`live`], [`start`]); [`Screen`] decides where it goes. A screen never fails: a
 //! run does not end because nobody looks at it any more.
 
+mod echo;
 pub(crate) mod live;
 mod start;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use shared::config::LogConfig;
 use shared::metrics::{Phase, Report, StartReport};
 
+use echo::Unechoed;
 pub use live::{closing, heartbeat, lines, within};
 pub use start::lines as start_lines;
 pub(crate) use text::actors_in_words;
@@ -29,7 +31,7 @@ pub struct Screen {
 }
 
 enum Output {
-    Terminal { term: Term, bar: ProgressBar },
+    Terminal { term: Term, bar: ProgressBar, _unechoed: Option<Unechoed> },
     Plain(Beat),
 }
 
@@ -45,7 +47,7 @@ impl Screen {
         if let Ok(only_message) = ProgressStyle::with_template("{msg}") {
             bar.set_style(only_message);
         }
-        Self { out: Output::Terminal { term, bar } }
+        Self { out: Output::Terminal { term, bar, _unechoed: Unechoed::new() } }
     }
 
     /// Show what the run consists of.
@@ -59,7 +61,7 @@ impl Screen {
             self.warn(warning);
         }
         match &mut self.out {
-            Output::Terminal { term, bar } => bar.set_message(block(report, term)),
+            Output::Terminal { term, bar, .. } => bar.set_message(block(report, term)),
             Output::Plain(beat) => {
                 if beat.due(report.phase, Instant::now()) {
                     self.print(&[heartbeat(report)]);
@@ -91,7 +93,7 @@ impl Screen {
             self.warn(warning);
         }
         match &self.out {
-            Output::Terminal { term, bar } => bar.abandon_with_message(block(report, term)),
+            Output::Terminal { term, bar, .. } => bar.abandon_with_message(block(report, term)),
             Output::Plain(_) => self.print(&[heartbeat(report)]),
         }
         write(std::io::stdout().lock(), &closing(report, self.width()));
