@@ -251,6 +251,7 @@ fn strangers_neither_join_nor_hear_anything() {
     assert!(report.hosts.len() == 1 && report.actors.len() == 2, "{report:?}");
     setup.run.make_steps(200);
     for relay in [&foreign, &plain] {
+        wait_for("the stranger to be told why it may be", || relay.said().contains("is the token of this run"));
         assert!(relay.actors().is_empty() && !relay.said().contains("is part of the run"), "{}", relay.said());
     }
     assert!(welcome.said().contains("far is part of the run"));

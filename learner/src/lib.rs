@@ -41,6 +41,7 @@ mod run;
 mod saver;
 mod summary;
 mod threads;
+mod told;
 mod train_loop;
 mod versions;
 pub mod vit;
@@ -64,7 +65,7 @@ pub fn lucid(tasks: env::Tasks) -> ExitCode {
     match tasks.install().map_err(RunError::from).and_then(|()| cli::main()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::complain(format!("Error: {:?}", miette::Report::from(error)));
+            report::complain(format!("Error: {}", told::told(error)));
             ExitCode::FAILURE
         }
     }

@@ -98,6 +98,15 @@ pub enum HostError {
         /// What is wrong.
         message: String,
     },
+    /// A token would take another file's place.
+    #[error("{path} is there already")]
+    #[diagnostic(help(
+        "it admits its host for as long as the run has its folder: remove it, or name another file with --out"
+    ))]
+    TokenThere {
+        /// Which file.
+        path: std::path::PathBuf,
+    },
     /// A file.
     #[error("{path}: {source}")]
     File {

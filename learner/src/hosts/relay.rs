@@ -26,6 +26,11 @@ use crate::report::{actors_in_words, complain, say};
 const TICK: Duration = Duration::from_millis(50);
 /// How often an introduction is repeated that nobody has answered.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long nobody may answer until people are told, for the first time.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What to look at then: a gate says nothing to whom it does not know.
+const UNANSWERED: &str = "it is tried on. Does the run go on, does hosts.listen name that address and port, does every firewall let UDP through \
+                          (TCP with --plain), and is the token of this run (lucid host token)?";
 /// How long an actor that was invited may take to come, and to be welcomed: the encoder may have to come first, over a slow network.
 const JOIN: Duration = Duration::from_secs(600);
 /// How long the run may say nothing before actors wait, where there is a bound on their lag: three times as long as it ever does.
@@ -163,9 +168,16 @@ pub fn introduce(
         running: running.to_vec(),
     };
     let words = pack(0, vec![(introduction, Vec::new())]).map_err(HostError::way)?;
+    let (since, mut patience) = (Instant::now(), PATIENCE);
     while !stop.load(Ordering::Acquire) {
         hello.send(words.clone())?;
-        let Some(bytes) = answers.recv(AGAIN) else { continue };
+        let Some(bytes) = answers.recv(AGAIN) else {
+            if since.elapsed() > patience {
+                complain(format!("nobody has answered for {} s; {UNANSWERED}", patience.as_secs()));
+                patience *= 4;
+            }
+            continue;
+        };
         let answer = unpack::<Answer>(&bytes).map_err(HostError::way)?;
         match answer.words.into_iter().next() {
             Some((Answer::Refused { reason }, _)) => return Err(HostError::Refused { reason }),

@@ -1,7 +1,7 @@
 //! Who may take part: a run's own authority, its certificate for the gate, and one for each host that is admitted.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -132,7 +132,12 @@ impl Token {
 
     /// To a file that only its owner can read.
     pub fn write(&self, path: &Path) -> Result<(), HostError> {
-        write_secret(path, &self.text()?)
+        write_secret(path, &self.text()?).map_err(|error| match error {
+            HostError::File { path, source } if source.kind() == ErrorKind::AlreadyExists => {
+                HostError::TokenThere { path }
+            }
+            error => error,
+        })
     }
 }
 
