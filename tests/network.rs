@@ -366,7 +366,8 @@ fn recorded(run: &Run, name: &str) -> f64 {
 #[ignore = "trains twice, for LUCID_NETWORK_STEPS (32000) steps each: for an hour"]
 fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_one_copy() {
     let steps = variable("LUCID_NETWORK_STEPS", 32_000).to_string();
-    let sets = ["run.train_ratio=96", "run.seed=3", "agent.opt.lr=3e-4", "agent.opt.warmup=200"];
+    let seed = variable("LUCID_CHAOS_SEED", 3);
+    let sets = ["run.train_ratio=96", &format!("run.seed={seed}"), "agent.opt.lr=3e-4", "agent.opt.warmup=200"];
     let own = ["-c", "cartpole", "--steps", &steps].into_iter().chain(sets.iter().flat_map(|set| ["--set", set]));
     let own: Vec<&str> = own.collect();
     let folder = tempfile::tempdir().unwrap();
@@ -374,7 +375,7 @@ fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_
     let mut network = None;
     let (mut last, mut returns) = ([Report::default(), Report::default()], [0.0; 2]);
     for far in [false, true] {
-        let run = if far { &mut network.insert(Network::new(3, 8, &own)).run } else { &mut beside };
+        let run = if far { &mut network.insert(Network::new(seed, 8, &own)).run } else { &mut beside };
         let begun = Instant::now();
         wait_within(PATIENCE, "a run that can be watched", &mut || Client::connect(&run.dir).is_ok());
         let words = Client::connect(&run.dir).unwrap().watch().unwrap();
@@ -401,6 +402,7 @@ fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_
     let [beside, far] = returns;
     assert!(beside > 100.0 && far > 0.7 * beside, "{returns:?}");
     let snapshot = recorded(&network.unwrap().run, "snapshot/bytes");
+    assert_eq!(last[1].hosts.len(), HOSTS.len());
     for host in &last[1].hosts {
         let bytes = host.sent as f64 / host.snapshots as f64;
         println!("{}: {bytes:.0} bytes for each snapshot of {snapshot} that arrived, with 8 actors", host.name);
