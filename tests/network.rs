@@ -398,9 +398,6 @@ fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_
         );
         report.hosts.iter().for_each(|host| println!("{host:?}"));
     }
-    // Without having learned, about 30.
-    let [beside, far] = returns;
-    assert!(beside > 100.0 && far > 0.7 * beside, "{returns:?}");
     let snapshot = recorded(&network.unwrap().run, "snapshot/bytes");
     assert_eq!(last[1].hosts.len(), HOSTS.len());
     for host in &last[1].hosts {
@@ -408,4 +405,7 @@ fn a_run_over_slow_networks_learns_as_one_beside_the_learner_and_each_host_gets_
         println!("{}: {bytes:.0} bytes for each snapshot of {snapshot} that arrived, with 8 actors", host.name);
         assert!(bytes < 1.5 * snapshot);
     }
+    // Without having learned, about 30.
+    let [beside, far] = returns;
+    assert!(beside > 100.0 && far > 0.7 * beside, "{returns:?}");
 }

@@ -231,7 +231,10 @@ impl Connection {
             Up::Have { version } => self.tell_all(self.freight.arrived(version)),
             Up::Want { digest, offset } => self.freight.wanted(digest, offset),
             Up::Leaving => self.local.tell(&HostNotice::Leaving { host: self.name.clone() }),
-            Up::Goodbye => self.break_off("it has left the run"),
+            Up::Goodbye => {
+                self.tell(Down::Stop { reason: "left the run".into() });
+                self.break_off("it has left the run");
+            }
         }
     }
 

@@ -38,6 +38,9 @@ const HUSH: Duration = Duration::from_secs(3);
 /// How long actors may take to end with the run.
 const FAREWELL: Duration = Duration::from_secs(15);
 
+/// How long the gate may take to answer a goodbye: what is said before has then arrived too.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// What a relay is started with.
 pub struct Relay {
     /// What its host is called.
@@ -209,7 +212,7 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     fn serve(&mut self, mut down: Listener<Down>, pieces: &Ear) -> Ended {
-        let mut leaving = false;
+        let (mut leaving, mut goodbye) = (false, None);
         loop {
             match down.recv(TICK) {
                 Ok(words) => {
@@ -235,8 +238,13 @@ impl Serving<'_> {
                 self.tell(Up::Leaving);
             }
             if leaving && self.actors.processes.is_empty() {
-                self.tell(Up::Goodbye);
-                return Ended::Over("left the run".into());
+                let since = goodbye.get_or_insert_with(|| {
+                    self.tell(Up::Goodbye);
+                    Instant::now()
+                });
+                if since.elapsed() > ANSWER {
+                    return Ended::Over("left the run, which does not answer".into());
+                }
             }
         }
     }
