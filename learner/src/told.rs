@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 
-use miette::{Diagnostic, MietteHandlerOpts, Report, Severity};
+use miette::{Diagnostic, MietteHandlerOpts, Report};
 use textwrap::{WordSeparator, WordSplitter};
 
 use crate::RunError;
@@ -40,10 +40,6 @@ impl Error for Told {
 }
 
 impl Diagnostic for Told {
-    fn severity(&self) -> Option<Severity> {
-        self.0.severity()
-    }
-
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
         self.0.help()
     }

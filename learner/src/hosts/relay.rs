@@ -20,7 +20,7 @@ use super::store::{Store, Whole};
 use super::words::{Answer, Beside, Down, Introduction, Up, key};
 use crate::RunError;
 use crate::launch::{End, Process, Who};
-use crate::report::{actors_in_words, complain, say};
+use crate::report::{complain, counted, say};
 
 /// How often processes are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -115,7 +115,7 @@ impl Relay {
             actors.processes.clear();
             return Ok(Ended::Over("interrupted".into()));
         };
-        self.say(format!("{} is part of the run, with {}", self.name, actors_in_words(self.actors.into())));
+        self.say(format!("{} is part of the run, with {}", self.name, counted(self.actors.into(), "actor")));
         store.reset();
         let (queue, queued) = unbounded();
         let sending = thread::Builder::new().name("to the gate".into());

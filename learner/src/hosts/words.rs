@@ -54,7 +54,7 @@ pub enum Up {
     },
     /// The host is to leave the run: its actors are to send what they have and end.
     Leaving,
-    /// The relay ends.
+    /// The relay ends, once it is told to stop: all that it said has then arrived.
     Goodbye,
 }
 

@@ -411,7 +411,10 @@ impl Actors {
 
     /// A host is away. Returns whether it has actors: they wait for it, and so does the run, for a while.
     pub fn host_gone(&mut self, name: &str) -> bool {
-        let Some(number) = self.hosts.iter().position(|host| host.name == name) else { return false };
+        self.hosts.iter().position(|host| host.name == name).is_some_and(|number| self.gone(number))
+    }
+
+    fn gone(&mut self, number: usize) -> bool {
         let waits = |slot: &mut Slot| match &mut slot.state {
             State::Running(runner) => slot.wanted || runner.ended().is_none(),
             _ => slot.wanted,
@@ -424,8 +427,10 @@ impl Actors {
 
     /// All hosts are away: the gate has gone.
     pub fn hosts_gone(&mut self) {
-        for host in self.hosts.iter_mut().filter(|host| host.orders.is_some()) {
-            (host.orders, host.away) = (None, Some(Instant::now()));
+        for number in 0..self.hosts.len() {
+            if self.hosts[number].orders.is_some() {
+                self.gone(number);
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::RunError;
 use crate::control::{Asked, Hub, Socket, Word};
 use crate::desk::Ask;
 use crate::error::wire;
-use crate::report::{Screen, actors_in_words, complain, say};
+use crate::report::{Screen, complain, counted, say};
 use crate::threads::{on_signals, spawn};
 use crate::web::{Server, URL_FILE};
 
@@ -354,7 +354,7 @@ impl Supervisor<'_> {
         match notice {
             HostNotice::Came { host, actors, running } => {
                 let Some(orders) = self.gate.orders.clone() else { return };
-                self.screen.say(&format!("host {host} is there, with {}", actors_in_words(actors.into())));
+                self.screen.say(&format!("host {host} is there, with {}", counted(actors.into(), "actor")));
                 for who in self.actors.host_came(&host, actors, &running, &orders) {
                     // A gate that has gone is noticed by whoever watches it.
                     let _ = orders.send(&HostOrder::Kill { host: host.clone(), who });

@@ -4,7 +4,7 @@
 use console::measure_text_width;
 use shared::metrics::{ActorReport, HostReport, Phase, Report, Spread};
 
-use super::text::{actors_in_words, bytes, clean, count, duration, fit, grouped, number, rate, table, wrap};
+use super::text::{bytes, clean, count, counted, duration, fit, grouped, number, rate, table, wrap};
 
 /// Lines about the whole run, before those about evaluations and actors.
 pub const SUMMARY: usize = 4;
@@ -277,7 +277,7 @@ pub(crate) fn hosts(report: &Report, width: usize) -> Vec<String> {
 fn host(report: &Report, row: &HostReport) -> Vec<String> {
     let actors: Vec<_> = report.actors_on(Some(&row.name)).collect();
     let lag = actors.iter().map(|actor| actor.lag_updates).max().unwrap_or(0);
-    let number = actors_in_words(actors.len() as u64);
+    let number = counted(actors.len() as u64, "actor");
     match row.away {
         Some(seconds) => {
             vec![clean(&row.name), format!("away for {}", duration(seconds)), format!("its {number} wait")]
@@ -302,10 +302,10 @@ pub fn heartbeat(report: &Report) -> String {
     let away = report.hosts.iter().filter(|host| host.away.is_some()).count();
     let hosts = match (report.hosts.len(), away) {
         (0, _) => String::new(),
-        (all, 0) => format!(", {all} other host{}", if all == 1 { "" } else { "s" }),
-        (all, away) => format!(", {all} other host{}, {away} away", if all == 1 { "" } else { "s" }),
+        (all, 0) => format!(", {}", counted(all as u64, "other host")),
+        (all, away) => format!(", {}, {away} away", counted(all as u64, "other host")),
     };
-    format!("{summary} | {}, {acting} acting{hosts}", actors_in_words(report.actors.len() as u64))
+    format!("{summary} | {}, {} acting{hosts}", counted(report.actors.len() as u64, "actor"), count(acting as u64))
 }
 
 /// The last words about a run, in lines no wider than `width`.

@@ -21,7 +21,7 @@ use shared::metrics::{Phase, Report, StartReport};
 use echo::Unechoed;
 pub use live::{closing, heartbeat, lines, within};
 pub use start::lines as start_lines;
-pub(crate) use text::actors_in_words;
+pub(crate) use text::counted;
 pub use text::number;
 use text::wrap;
 

@@ -57,9 +57,9 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// `1 actor`, `8 actors`.
-pub fn actors_in_words(number: u64) -> String {
-    format!("{} actor{}", grouped(number), if number == 1 { "" } else { "s" })
+/// So many of them: `1 actor`, `8 actors`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// How often a second.

@@ -7,7 +7,7 @@ use shared::metrics::{ActorReport, Phase, Report};
 
 use super::state::State;
 use crate::report::live::named;
-use crate::report::text::{bytes, clean, count, cut, duration};
+use crate::report::text::{bytes, clean, count, counted, cut, duration};
 
 /// Time without a step and an acknowledgement after which an actor is said to be stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,9 +95,8 @@ pub(super) fn sentence(state: &State, now: Instant) -> String {
             None => "every actor holds the newest snapshot".into(),
         },
         Some(actor) => {
-            let plural = if actor.lag_versions == 1 { "" } else { "s" };
-            let lag = format!("by {} version{plural}", count(actor.lag_versions));
-            format!("▶ actor {} lags most, {lag}: {}", actor.index, why(state, report, actor, now))
+            let lag = counted(actor.lag_versions, "version");
+            format!("▶ actor {} lags most, by {lag}: {}", actor.index, why(state, report, actor, now))
         }
     }
 }
